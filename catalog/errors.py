@@ -1,0 +1,68 @@
+"""Errors a user can act on: they name file, row, column, what was expected, what was found, the next step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class MsacatError(Exception):
+    """Base of every error msacat raises on purpose; the command line prints it without a traceback.
+
+    `row` counts data rows of the file from 1, headers and comments excluded.
+    """
+
+    message: str
+    file: str | None = None
+    row: int | None = None
+    column: str | None = None
+    expected: str | None = None
+    found: str | None = None
+    next_step: str | None = None
+
+    exit_code = 1  # class attribute, not a field: documented in docs/exit_codes.md
+
+    def __str__(self) -> str:
+        where = [str(self.file)] if self.file else []
+        if self.row is not None:
+            where.append(f"row {self.row}")
+        if self.column:
+            where.append(f"column {self.column}")
+        text = (", ".join(where) + ": " if where else "") + self.message
+        if self.expected is not None:
+            text += f"\n  expected: {self.expected}"
+        if self.found is not None:
+            text += f"\n  found:    {self.found}"
+        if self.next_step:
+            text += f"\n  next:     {self.next_step}"
+        return text
+
+
+class InputRejected(MsacatError):
+    """Data refused, or a verification that failed (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(MsacatError):
+    """The command cannot mean anything: unknown name, bad option, bad spec (exit code 2)."""
+
+    exit_code = 2
+
+
+class StoreUnavailable(MsacatError):
+    """Server unreachable, extension missing, schema older or newer than the code (exit code 3)."""
+
+    exit_code = 3
+
+
+class StoreLocked(MsacatError):
+    """Another job holds the lock this one needs (exit code 4)."""
+
+    exit_code = 4
+
+
+class Interrupted(MsacatError):
+    """Stopped in a state from which the same command continues (exit code 5)."""
+
+    exit_code = 5

@@ -1,0 +1,301 @@
+"""A survey as data: the pydantic model of one declarative TOML file.
+
+Everything a survey needs (its table, validation, comments, documentation, the model's features)
+derives from this file; nothing else in the code knows a survey by name.
+See docs/survey_files.md for the keys in prose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Literal
+
+from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Role = Literal["reference", "photometry", "spectra", "labels", "matches"]
+ColumnType = Literal[
+    "bigint", "integer", "smallint", "double precision", "real", "boolean", "text", "real[55]", "real[343]"
+]
+#: Every way a stored column may be computed from published ones; implemented in catalog/clean_values.py.
+Transform = Literal[
+    "mjd_to_jyear",  # (mjd) -> Julian year
+    "jd_to_jyear",  # (jd) -> Julian year
+    "mag_from_flux",  # (flux) -> zero_point - 2.5 log10 flux; NULL for flux <= 0
+    "mag_error_from_flux",  # (flux, flux_error) -> 1.0857 flux_error / flux, in quadrature with floor_mag
+    "gaia_id_from_text",  # ("Gaia DR3 123" or "123") -> 123; another release is refused
+    "xp_from_samples",  # (flux[343], flux_error[343]) -> coefficients of `part`
+    "xp_error_from_samples",  # (flux[343], flux_error[343]) -> coefficient errors of `part`
+]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$")]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Computed(Strict):
+    """How a stored column is computed from published columns (names as in the file)."""
+
+    transform: Transform
+    columns: list[str] = Field(min_length=1)
+    zero_point: float | None = None
+    floor_mag: float = 0.0
+    part: Literal["bp", "rp"] | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Computed:
+        need = {"mag_from_flux": 1, "mjd_to_jyear": 1, "jd_to_jyear": 1, "gaia_id_from_text": 1}
+        if len(self.columns) != need.get(self.transform, 2):
+            raise ValueError(
+                f"{self.transform} takes {need.get(self.transform, 2)} columns, not {self.columns}"
+            )
+        if self.transform == "mag_from_flux" and self.zero_point is None:
+            raise ValueError("mag_from_flux needs zero_point, the magnitude of flux 1 in the published unit")
+        if self.transform.startswith("xp_") and self.part is None:
+            raise ValueError(f"{self.transform} needs part = 'bp' or 'rp'")
+        return self
+
+
+class Column(Strict):
+    """One stored column: published name(s) -> ours."""
+
+    name: Name
+    type: ColumnType
+    description: str = Field(min_length=8)
+    published: list[str] = []  # accepted published names, matched without case; [] where `computed` is given
+    computed: Computed | None = None
+    unit: str = ""  # of the stored value; "" = dimensionless or not a quantity
+    published_unit: str | None = None  # where the file's unit differs; the value is converted
+    ucd: str = ""
+    required: bool = False  # a file without this column is refused
+    sentinels: list[float | str] = []  # published values that mean "not measured"
+    range: tuple[float, float] | None = None  # inclusive, of the stored value; outside -> NULL, counted
+    unverified: bool = False  # the published name was not checked on a real file or data-model page
+    source: str = ""  # where an (un)verified name comes from
+
+    @field_validator("unit")
+    @classmethod
+    def _unit_parses(cls, unit: str) -> str:
+        return check_unit(unit)
+
+    @field_validator("published_unit")
+    @classmethod
+    def _published_unit_parses(cls, unit: str | None) -> str | None:
+        return unit if unit is None else check_unit(unit)
+
+    @field_validator("ucd")
+    @classmethod
+    def _ucd_is_known(cls, ucd: str) -> str:
+        return check_ucd(ucd)
+
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> Column:
+        if bool(self.published) == (self.computed is not None):
+            raise ValueError(
+                f"column {self.name}: give either published names or computed, not both or neither"
+            )
+        if self.range is not None and not self.range[0] <= self.range[1]:
+            raise ValueError(f"column {self.name}: range {self.range} is empty")
+        return self
+
+
+class Identifier(Strict):
+    """The survey's own identifier. For role 'reference' and 'spectra' it is source_id, Gaia's."""
+
+    column: Name
+    unique: bool = True  # False: several rows may carry it (APOGEE); the _clean view keeps the best
+    best_by: Name | None = None  # the column whose largest value wins where unique = false
+
+    @model_validator(mode="after")
+    def _best_is_given(self) -> Identifier:
+        if not self.unique and self.best_by is None:
+            raise ValueError("id.unique = false needs id.best_by")
+        return self
+
+
+class Position(Strict):
+    """Where the survey's object lies, and when it was there. Angles in deg, ICRS."""
+
+    ra: Name = "ra"
+    dec: Name = "dec"
+    epoch: float = Field(ge=1900, le=2100)  # Julian year, used where the row's own is missing or impossible
+    epoch_column: Name | None = None  # the row's own, in Julian years
+    match_radius_arcsec: float | None = Field(default=None, gt=0, le=60)
+    pmra: Name | None = None  # reference only: mas/yr, with cos(dec)
+    pmdec: Name | None = None
+    gaia_id: Name | None = None  # column holding the reference release's source_id, used before positions
+
+
+class Band(Strict):
+    """One photometric band: a name for ever."""
+
+    name: Name
+    mag: Name  # the column of the magnitude
+    err: Name  # the column of its 1-sigma error
+    system: Literal["Vega", "AB", "asinh AB"]
+    zero_point_jy: float = Field(gt=0)  # flux density of magnitude 0 in the published system, Jy
+    wavelength_nm: float = Field(gt=0)  # effective wavelength
+    width_nm: float = Field(gt=0)  # effective width
+    reference: str
+    typical_err: float = Field(gt=0, lt=2)  # mag, where the error is not published
+    floor_err: float = Field(default=0.01, ge=0)  # mag, calibration floor added in quadrature by the model
+    xp: str | None = None  # key of the synthetic-photometry row, "<system>:<band>", inside 330-1050 nm only
+    xp_weight: float = Field(default=1.0, gt=0, le=1)  # < 1 where the passband is truncated or leaks (u)
+    xp_offset: bool = False  # fit a constant offset to the synthetic magnitude (no standardised system)
+
+
+class Label(Strict):
+    """A spectroscopic label usable for training."""
+
+    quantity: Literal["fe_h", "teff", "logg"]
+    value: Name
+    err: Name | None = None
+    typical_err: float = Field(gt=0)
+    scale: Literal["reference", "fitted_offset"] = "reference"  # APOGEE DR17 is the reference scale
+
+
+class QualityCut(Strict):
+    """A named reason to distrust a row (or some of its bands); sets a bit, never deletes."""
+
+    bit: int = Field(ge=0, le=62)
+    name: Name
+    description: str
+    column: Name
+    bad_if: Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in", "any_bit", "no_bit", "is_null"]
+    value: float | str | bool | list[float | str] | None = None
+    character: int | None = None  # compare only this character (from 0) of a text column, e.g. ph_qual
+    bands: list[Name] = []  # empty: the row leaves the _clean view; else only these bands become NULL there
+    removes: bool = True  # False: the bit informs, the _clean view ignores it
+
+
+class Matches(Strict):
+    """An archive's own cross-match of `survey` to the reference release."""
+
+    survey: Name
+    id: Name  # our column (of this table) holding the survey's id
+    separation: Name | None = None  # arcsec
+    n_neighbours: Name | None = None
+    n_mates: Name | None = None
+
+
+class Spectra(Strict):
+    """XP coefficients: which columns hold them, and where they came from."""
+
+    bp: Name = "bp_coefficients"
+    bp_err: Name = "bp_coefficient_errors"
+    rp: Name = "rp_coefficients"
+    rp_err: Name = "rp_coefficient_errors"
+    origin: Name  # 'continuous' or 'sampled', written to every row's provenance
+    preference: int  # smaller wins where two surveys hold the same star
+
+
+class SurveySpec(Strict):
+    """One survey file. `name` is the dataset keyword and the table survey.<name>."""
+
+    name: Name
+    title: str
+    version: int = Field(ge=1)
+    release: Name  # e.g. gaia_dr3; for role reference, spectra, matches the reference release it speaks of
+    role: Role
+    description: str
+    reference: str  # paper and data-model page
+    attribution: str  # the acknowledgement users owe
+    id: Identifier
+    position: Position | None = None
+    #: published names in file order, only for formats without a header (2MASS psc files)
+    file_columns: list[str] = []
+    scalars: list[
+        Name
+    ] = []  # reference only: further model inputs (parallax, proper motion); <name>_error beside
+    columns: list[Column] = Field(min_length=1)
+    bands: list[Band] = []
+    labels: list[Label] = []
+    quality: list[QualityCut] = []
+    matches: Matches | None = None
+    spectra: Spectra | None = None
+    refuse_columns: dict[str, str] = {}  # a published name that shows the wrong product -> why
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> SurveySpec:
+        names = [c.name for c in self.columns]
+        _no_repeats("column", names)
+        _no_repeats("band", [b.name for b in self.bands])
+        _no_repeats("quality bit", [str(q.bit) for q in self.quality])
+        _no_repeats("quality name", [q.name for q in self.quality])
+        published = [p.lower() for c in self.columns for p in c.published]
+        _no_repeats("published column", published)
+        for reserved in ("quality", "file_id", "file_row"):
+            if reserved in names:
+                raise ValueError(f"column name {reserved} is msacat's own")
+        used = [(self.id.column, "id.column"), (self.id.best_by, "id.best_by")]
+        if self.position:
+            p = self.position
+            used += [
+                (p.ra, "position.ra"),
+                (p.dec, "position.dec"),
+                (p.epoch_column, "position.epoch_column"),
+            ]
+            used += [(p.pmra, "position.pmra"), (p.pmdec, "position.pmdec"), (p.gaia_id, "position.gaia_id")]
+        for b in self.bands:
+            used += [(b.mag, f"band {b.name}.mag"), (b.err, f"band {b.name}.err")]
+        for label in self.labels:
+            used += [
+                (label.value, f"label {label.quantity}.value"),
+                (label.err, f"label {label.quantity}.err"),
+            ]
+        for q in self.quality:
+            used.append((q.column, f"quality {q.name}.column"))
+            if unknown := set(q.bands) - {b.name for b in self.bands}:
+                raise ValueError(f"quality {q.name}: unknown bands {sorted(unknown)}")
+        if self.matches:
+            m = self.matches
+            used += [(x, "matches") for x in (m.id, m.separation, m.n_neighbours, m.n_mates)]
+        if self.spectra:
+            s = self.spectra
+            used += [(x, "spectra") for x in (s.bp, s.bp_err, s.rp, s.rp_err)]
+        used += [(x, "scalars") for s in self.scalars for x in (s, f"{s}_error")]
+        for name, where in used:
+            if name is not None and name not in names:
+                raise ValueError(f"{where} names column '{name}', which [[columns]] does not define")
+        self._role_is_complete()
+        return self
+
+    def _role_is_complete(self) -> None:
+        if self.role in ("reference", "photometry", "labels") and self.position is None:
+            raise ValueError(f"role {self.role} needs [position]")
+        if self.role in ("reference", "spectra", "matches") and self.id.column != "source_id":
+            raise ValueError(f"role {self.role}: id.column must be source_id")
+        if self.role in ("photometry", "labels"):
+            if self.id.column == "source_id":
+                raise ValueError("source_id always means Gaia's: name the survey's own id <survey>_id")
+            if self.position and self.position.match_radius_arcsec is None:
+                raise ValueError(f"role {self.role} needs position.match_radius_arcsec")
+        if self.role == "photometry" and not self.bands:
+            raise ValueError("role photometry needs [[bands]]")
+        if self.role == "labels" and not self.labels:
+            raise ValueError("role labels needs [[labels]]")
+        if self.role == "matches" and self.matches is None:
+            raise ValueError("role matches needs [matches]")
+        if self.role == "spectra" and self.spectra is None:
+            raise ValueError("role spectra needs [spectra]")
+
+    def column(self, name: str) -> Column:
+        return self._columns_by_name[name]
+
+    @cached_property
+    def _columns_by_name(self) -> dict[str, Column]:
+        return {c.name: c for c in self.columns}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON: two specs with the same meaning share it."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_repeats(what: str, names: list[str]) -> None:
+    if repeated := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(f"{what} given twice: {', '.join(repeated)}")

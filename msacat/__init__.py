@@ -1,0 +1,1 @@
+"""msacat: survey files in, a crossmatched and enriched star catalogue out."""
