@@ -1,0 +1,54 @@
+"""msacat crossmatch"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msacat.cli.options import AsJson, Dsn, Quiet
+from msacat.cli.output import be_quiet, print_json, print_table, progress_bar
+
+
+def register(app: typer.Typer) -> None:
+    app.command("crossmatch")(crossmatch)
+
+
+def crossmatch(
+    datasets: Annotated[
+        list[str] | None, typer.Argument(help="Surveys to match; all that have rows if none is named.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to match with.")] = 1,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find which survey object is which Gaia star.
+
+    Uses the archive's best-neighbour tables where they were ingested; elsewhere mutual nearest pairs within
+    the survey file's radius, at the survey's epoch, with Gaia's proper motions. Only what changed since the
+    last time is matched again.
+    """
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.crossmatch_stars import crossmatch as match
+    from msacat.catalog.crossmatch_stars import datasets_to_match
+
+    be_quiet(quiet)
+    with connect(dsn) as conn:
+        require_store(conn)
+        names = datasets or datasets_to_match(conn)
+    reports = []
+    for name in names:
+        with progress_bar(f"crossmatch {name}") as update:
+            reports.append(match(dsn, name, workers=workers, on_progress=update))
+    if as_json:
+        print_json(reports)
+        return
+    print_table(
+        ["survey", "objects", "matched", "of them by", "lost or ambiguous", "seconds"],
+        [
+            (r.dataset, r.n_objects, r.n_matched, ", ".join(f"{k} {v}" for k, v in r.by_method.items()),
+             r.n_unmatched, f"{r.seconds:.1f}")
+            for r in reports
+        ],
+    )  # fmt: skip
