@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from psycopg import Connection, sql
 
 from msacat.catalog.column_comments import Described, comment_on_column
-from msacat.catalog.survey_table import MATCHED_ROLES, band_mask
+from msacat.catalog.survey_table import MATCHED_ROLES, band_mask, removing_mask
 from msacat.catalog.surveys.star_features import BandFeature, LabelFeature, ScalarFeature, StarFeatures
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
@@ -32,14 +32,14 @@ def refresh_star_view(conn: Connection, specs: dict[str, SurveySpec]) -> None:
     _create_xp_view(conn, spectra)
     matched = [s for s in specs.values() if s.role in MATCHED_ROLES]
     bits = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
-    outputs = _reference_outputs(reference) | _xp_outputs()
+    outputs = _reference_outputs(reference) | _xp_outputs(spectra)
     outputs["shared"] = _Output(
         _shared_mask(matched, bits),
         Described("Bits of the bands whose survey object is shared with other Gaia stars.", "", "meta.code"),
     )
     for spec in sorted(matched, key=lambda s: min([bits[b.name] for b in s.bands], default=99)):
         outputs |= _survey_outputs(spec)
-    _create_or_replace(conn, "matched", "stars", outputs, _from(reference, matched))
+    _create_or_replace(conn, "matched", "stars", outputs, _from(reference, spectra, matched))
 
 
 def view_columns(conn: Connection, schema: str, relation: str) -> list[str]:
@@ -108,7 +108,7 @@ def _create_xp_view(conn: Connection, spectra: list[SurveySpec]) -> None:
     conn.execute(
         "COMMENT ON VIEW survey.xp_spectra IS 'XP coefficients of each star, from the preferred survey that holds it.'"
     )
-    described = {name: output.described for name, output in _xp_outputs().items()}
+    described = {name: output.described for name, output in _xp_outputs([]).items()}
     described["source_id"] = Described("Gaia source identifier.", "", "meta.id;meta.main")
     for name, text in described.items():
         conn.execute(comment_on_column("survey", "xp_spectra", name, text))
@@ -141,7 +141,8 @@ def _reference_outputs(reference: SurveySpec) -> dict[str, _Output]:
     return outputs
 
 
-def _xp_outputs() -> dict[str, _Output]:
+def _xp_outputs(spectra: list[SurveySpec]) -> dict[str, _Output]:
+    """Coefficients from the first (preferred) of `spectra` that holds the star, all four from the same one."""
     flux = "electron/s"
     texts = {
         "bp_coefficients": ("BP coefficients in Gaia's basis.", flux, "phot.flux;em.opt.B"),
@@ -150,10 +151,26 @@ def _xp_outputs() -> dict[str, _Output]:
         "rp_coefficient_errors": ("Errors of the RP coefficients.", flux, "stat.error;phot.flux;em.opt.R"),
         "xp_origin": ("Survey form the coefficients come from: continuous or sampled.", "", "meta.code"),
     }
-    return {
-        name: _Output(sql.SQL("xp.{}").format(sql.Identifier(name)), Described(*text))
-        for name, text in texts.items()
-    }
+    outputs = {}
+    for name, text in texts.items():
+        cases = []
+        for spec in spectra:
+            assert spec.spectra is not None
+            s, alias = spec.spectra, sql.Identifier(f"s_{spec.name}")
+            column = dict(zip(XP_COLUMNS, (s.bp, s.bp_err, s.rp, s.rp_err), strict=True)).get(name)
+            value: sql.Composable = (
+                sql.Literal(s.origin)
+                if column is None
+                else sql.SQL("{}.{}").format(alias, sql.Identifier(column))
+            )
+            cases.append(sql.SQL("WHEN {}.source_id IS NOT NULL THEN {}").format(alias, value))
+        kind = sql.SQL("text" if name == "xp_origin" else "real[]")
+        if cases:
+            expression = sql.SQL("(CASE {} END)::{}").format(sql.SQL(" ").join(cases), kind)
+        else:
+            expression = sql.SQL("NULL::{}").format(kind)
+        outputs[name] = _Output(expression, Described(*text))
+    return outputs
 
 
 def _survey_outputs(spec: SurveySpec) -> dict[str, _Output]:
@@ -188,19 +205,37 @@ def _shared_mask(matched: list[SurveySpec], bits: dict[str, int]) -> sql.Composa
     return sql.SQL(" | ").join(terms) if terms else sql.SQL("0::bigint")
 
 
-def _from(reference: SurveySpec, matched: list[SurveySpec]) -> sql.Composed:
-    joins = [
-        sql.SQL("{} r LEFT JOIN survey.xp_spectra xp ON xp.source_id = r.source_id").format(
-            sql.Identifier("survey", reference.name)
+def _from(reference: SurveySpec, spectra: list[SurveySpec], matched: list[SurveySpec]) -> sql.Composed:
+    """The joins. Every one can be an index lookup, so that one star by its id stays a matter of microseconds."""
+    joins = [sql.SQL("{} r").format(sql.Identifier("survey", reference.name))]
+    for spec in spectra:
+        s = sql.Identifier(f"s_{spec.name}")
+        joins.append(
+            sql.SQL(" LEFT JOIN {} {} ON {}.source_id = r.source_id").format(
+                sql.Identifier("survey", f"{spec.name}_clean"), s, s
+            )
         )
-    ]
     for spec in matched:
         m, s = sql.Identifier(f"m_{spec.name}"), sql.Identifier(f"s_{spec.name}")
         joins.append(
-            sql.SQL(" LEFT JOIN {} {} ON {}.source_id = r.source_id LEFT JOIN {} {} ON {}.{} = {}.{}").format(
-                sql.Identifier("matched", spec.name), m, m,
-                sql.Identifier("survey", f"{spec.name}_clean"), s,
-                s, sql.Identifier(spec.id.column), m, sql.Identifier(spec.id.column),
+            sql.SQL(" LEFT JOIN {} {} ON {}.source_id = r.source_id").format(
+                sql.Identifier("matched", spec.name), m, m
+            )
+        )
+        same = sql.SQL("{}.{}").format(m, sql.Identifier(spec.id.column))
+        if spec.id.unique:
+            join = sql.SQL(" LEFT JOIN {table} {s} ON {s}.{id} = {same}")
+            table = sql.Identifier("survey", f"{spec.name}_clean")
+        else:  # as the _clean view does, but by index for one id; the view itself would be sorted whole
+            join = sql.SQL(
+                " LEFT JOIN LATERAL (SELECT * FROM {table} b WHERE b.{id} = {same} AND b.quality & {mask} = 0"
+                " ORDER BY b.{best} DESC NULLS LAST, b.file_id, b.file_row LIMIT 1) {s} ON true"
+            )
+            table = sql.Identifier("survey", spec.name)
+        joins.append(
+            join.format(
+                table=table, s=s, id=sql.Identifier(spec.id.column), same=same,
+                mask=removing_mask(spec), best=sql.Identifier(spec.id.best_by or ""),
             )
         )  # fmt: skip
     return sql.SQL("").join(joins)
