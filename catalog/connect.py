@@ -112,14 +112,7 @@ def connect(
     except psycopg.OperationalError as error:
         raise _unreachable(resolved, error) from None
     try:
-        major = conn.info.server_version // 10000
-        if major < OLDEST_MAJOR:
-            raise StoreUnavailable(
-                "The server's PostgreSQL is too old.",
-                expected=f"PostgreSQL {OLDEST_MAJOR} or newer",
-                found=f"PostgreSQL {major}",
-                next_step="upgrade it, or use a private server: msacat db start",
-            )
+        check_server_version(conn.info.server_version)
         # Settings, not connection options, which connection poolers refuse. See server_settings for the reasons.
         conn.execute(
             "SELECT set_config('client_connection_check_interval', '10s', false), "
@@ -142,6 +135,17 @@ def engine(dsn: str | None = None, *, application: str = "msacat") -> Engine:
         creator=lambda: connect(resolved, application=application),
         poolclass=NullPool,
     )
+
+
+def check_server_version(version: int) -> None:
+    """Raise StoreUnavailable for a server (numbered like 150020) older than `OLDEST_MAJOR`."""
+    if version < OLDEST_MAJOR * 10000:
+        raise StoreUnavailable(
+            "The server's PostgreSQL is too old.",
+            expected=f"PostgreSQL {OLDEST_MAJOR} or newer",
+            found=f"PostgreSQL {version // 10000}",
+            next_step="upgrade it, or use a private server: msacat db start",
+        )
 
 
 def is_private(dsn: str) -> bool:

@@ -53,24 +53,11 @@ def installed_binaries() -> list[PostgresBinaries]:
     return sorted(found.values(), key=lambda binaries: (not binaries.has_q3c(), -binaries.major))
 
 
-def find_binaries(major: int | None = None) -> PostgresBinaries:
-    """The best installed PostgreSQL, or the one of `major`.
-
-    Raises StoreUnavailable with the command that installs it.
-    """
-    installed = installed_binaries()
-    matching = [binaries for binaries in installed if major in (None, binaries.major)]
-    if matching:
-        return matching[0]
-    if major is None:
-        raise StoreUnavailable(
-            f"PostgreSQL {OLDEST_MAJOR} or newer is not installed on this machine.",
-            next_step=f"{apt_install('postgresql', 'postgresql-15-q3c')}   (Debian 12; other releases: that major)",
-        )
-    raise StoreUnavailable(
-        f"The programs of PostgreSQL {major} are not installed on this machine.",
-        found=", ".join(str(binaries.major) for binaries in installed) or "no PostgreSQL",
-        next_step=apt_install(f"postgresql-{major}", f"postgresql-{major}-q3c"),
+def no_binaries() -> StoreUnavailable:
+    """The error of a machine without a PostgreSQL server."""
+    return StoreUnavailable(
+        f"PostgreSQL {OLDEST_MAJOR} or newer is not installed on this machine.",
+        next_step=f"{apt_install('postgresql-15', 'postgresql-15-q3c')}   (Debian 12; elsewhere the release's major)",
     )
 
 

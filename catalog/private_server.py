@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from msacat.catalog.errors import StoreUnavailable
 from msacat.catalog.install_q3c import install_q3c
-from msacat.catalog.postgres_binaries import PostgresBinaries, apt_install, find_binaries
+from msacat.catalog.postgres_binaries import PostgresBinaries, apt_install, installed_binaries, no_binaries
 from msacat.catalog.postmaster_pid import Postmaster, read_postmaster
 from msacat.catalog.server_settings import server_settings
 
@@ -65,7 +65,7 @@ class PrivateServer:
     ) -> None:
         self.folder = Path(os.path.abspath(folder))
         self._settings = dict(settings or {})
-        self._binaries = binaries
+        self._given_binaries = binaries
 
     @property
     def data_folder(self) -> Path:
@@ -89,12 +89,25 @@ class PrivateServer:
 
     @property
     def binaries(self) -> PostgresBinaries:
-        """The programs that fit the data folder's major; StoreUnavailable if they are not installed."""
-        if self._binaries is None:
-            self._binaries = find_binaries(self.data_major())
-        return self._binaries
+        """The programs that fit the data folder; StoreUnavailable if they are not installed."""
+        made_by = self.data_major()
+        installed = [self._given_binaries] if self._given_binaries else installed_binaries()
+        fitting = [binaries for binaries in installed if made_by in (None, binaries.major)]
+        if fitting:
+            return fitting[0]
+        if made_by is None:
+            raise no_binaries()
+        raise StoreUnavailable(
+            "The data folder was made by another major version of PostgreSQL than those installed.",
+            file=str(self.data_folder),
+            expected=f"PostgreSQL {' or '.join(str(binaries.major) for binaries in installed) or made_by}",
+            found=f"PostgreSQL {made_by}",
+            next_step=f"{apt_install(f'postgresql-{made_by}', f'postgresql-{made_by}-q3c')}, "
+            "or begin anew in another folder (MSACAT_HOME)",
+        )
 
     def is_initialised(self) -> bool:
+        self._require_access()
         return (self.data_folder / "PG_VERSION").exists()
 
     def data_major(self) -> int | None:
@@ -105,9 +118,9 @@ class PrivateServer:
 
     def status(self) -> ServerStatus:
         """State of the server, without changing anything."""
-        self._require_access()
+        initialised = self.is_initialised()
         postmaster = read_postmaster(self.data_folder)
-        if not self.is_initialised():
+        if not initialised:
             state = "absent"
         elif postmaster is None:
             state = "stopped"
@@ -161,18 +174,16 @@ class PrivateServer:
             raise StoreUnavailable(
                 "There is no private server yet.", file=str(self.folder), next_step="msacat db start"
             )
-        self._require_major()
         with self._one_caller():
             postmaster = read_postmaster(self.data_folder)
             if postmaster is None or not postmaster.serves_folder:
                 if postmaster is not None:
                     self._mend_stale_pid(postmaster, tell)
                 self._launch()
-        self.create_database(DATABASE)
+            self.create_database(DATABASE)
 
     def stop(self, immediate: bool = False) -> None:
         """Stop the server; `immediate` leaves it as a power cut would. Nothing to do if it is not running."""
-        self._require_access()
         if self.status().state != "running":
             return
         with self._one_caller():
@@ -243,6 +254,7 @@ class PrivateServer:
                 found=f"{len(os.fsencode(socket_path))} bytes",
                 next_step="choose a shorter folder, e.g. export MSACAT_HOME=/var/lib/msacat",
             )
+        self._require_access()
         try:
             # Parents keep the usual mode: the server's account must be able to pass through them.
             self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -256,22 +268,27 @@ class PrivateServer:
                 file=str(error.filename),
                 next_step="choose a folder of yours, e.g. export MSACAT_HOME=$HOME/.local/share/msacat",
             ) from error
-        self._require_access()
         self._require_traversable(self.folder)
         self._require_traversable(self.binaries.folder)
 
     def _require_access(self) -> None:
         """The folder of another account's server can neither be read nor started."""
-        if not self.folder.exists():
+        elsewhere = "use one of your own: export MSACAT_HOME=$HOME/.local/share/msacat"
+        try:
+            owner = self.folder.stat().st_uid
+        except FileNotFoundError:
             return
-        owner = self.folder.stat().st_uid
-        if os.geteuid() not in (0, owner):
-            name = pwd.getpwuid(owner).pw_name
+        except OSError as error:
             raise StoreUnavailable(
-                f"This private server belongs to the account {name!r}.",
+                f"The server's folder cannot be read: {error.strerror}.",
                 file=str(self.folder),
-                next_step="start it from that account or as root, or use one of your own: "
-                "export MSACAT_HOME=$HOME/.local/share/msacat",
+                next_step=elsewhere,
+            ) from error
+        if os.geteuid() not in (0, owner):
+            raise StoreUnavailable(
+                f"This private server belongs to the account {pwd.getpwuid(owner).pw_name!r}.",
+                file=str(self.folder),
+                next_step=f"run msacat from that account or as root, or {elsewhere}",
             )
 
     def _require_traversable(self, target: Path) -> None:
@@ -286,18 +303,6 @@ class PrivateServer:
                 )
 
     # --- starting -------------------------------------------------------------------------------------
-
-    def _require_major(self) -> None:
-        made_by, installed = self.data_major(), self.binaries.major
-        if made_by != installed:
-            raise StoreUnavailable(
-                "The data folder was made by another major version of PostgreSQL.",
-                file=str(self.data_folder),
-                expected=f"PostgreSQL {installed}",
-                found=f"PostgreSQL {made_by}",
-                next_step=f"{apt_install(f'postgresql-{made_by}', f'postgresql-{made_by}-q3c')}, "
-                "or begin anew in another folder (MSACAT_HOME)",
-            )
 
     def _mend_stale_pid(self, postmaster: Postmaster, tell: Callable[[str], None]) -> None:
         """A server that was killed leaves its pid file; remove it only where that process is surely dead."""

@@ -1,0 +1,150 @@
+"""Which server a command means, and what the user reads when it does not answer."""
+
+import os
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import text
+
+from msacat.catalog.connect import (
+    LIBPQ_VARIABLES,
+    check_server_version,
+    connect,
+    engine,
+    home_folder,
+    private_server,
+    resolve_dsn,
+)
+from msacat.catalog.errors import StoreUnavailable, UsageError
+
+
+@pytest.fixture
+def own_home(short_folder, tmp_path_factory, monkeypatch):
+    home = short_folder / tmp_path_factory.mktemp("h").name
+    monkeypatch.setenv("MSACAT_HOME", str(home))
+    yield home
+    private_server().stop(immediate=True)
+
+
+def test_home_folder(monkeypatch):
+    monkeypatch.setenv("MSACAT_HOME", "/some/where")
+    assert str(home_folder()) == "/some/where"
+    monkeypatch.delenv("MSACAT_HOME")
+    assert str(home_folder()) == (
+        "/var/lib/msacat" if os.geteuid() == 0 else f"{os.path.expanduser('~')}/.local/share/msacat"
+    )
+
+
+def test_order_argument_then_variable_then_libpq_then_private(own_home, monkeypatch):
+    with pytest.raises(StoreUnavailable, match="No database is named") as caught:
+        resolve_dsn()
+    assert caught.value.next_step.startswith("msacat db start")
+    private_server().initialise()
+    assert resolve_dsn() == private_server().dsn
+    monkeypatch.setenv("PGUSER", "somebody")
+    assert resolve_dsn() == private_server().dsn, "a user name alone names no server"
+    for name in LIBPQ_VARIABLES:
+        monkeypatch.setenv(name, "x")
+        assert resolve_dsn() == "", f"{name} is libpq's to read"
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PGHOST", "x")
+    monkeypatch.setenv("MSACAT_DSN", "host=y")
+    assert resolve_dsn() == "host=y"
+    assert resolve_dsn("host=z") == "host=z"
+
+
+def test_sqlalchemys_spelling_is_understood():
+    assert resolve_dsn("postgresql+psycopg://u@h/d") == "postgresql://u@h/d"
+
+
+@pytest.mark.parametrize(
+    "bad", ["hunter2", "host=h password hunter2", "postgresql://u:hunter2@h:port/d?x=hunter2"]
+)
+def test_an_unreadable_string_is_not_repeated(bad):
+    with pytest.raises(UsageError) as caught:
+        resolve_dsn(bad)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_libpq_variables_and_service_files_reach_the_server(store, tmp_path, monkeypatch):
+    parts = conninfo_to_dict(store)
+    with monkeypatch.context() as env:
+        for variable, key in {
+            "PGHOST": "host",
+            "PGPORT": "port",
+            "PGUSER": "user",
+            "PGDATABASE": "dbname",
+        }.items():
+            env.setenv(variable, str(parts[key]))
+        with connect() as conn:
+            assert conn.info.dbname == parts["dbname"]
+    lines = "".join(f"{key}={value}\n" for key, value in parts.items())
+    (tmp_path / "pg_service.conf").write_text(f"[stars]\n{lines}")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "pg_service.conf"))
+    monkeypatch.setenv("PGSERVICE", "stars")
+    with connect() as conn:
+        assert conn.info.dbname == parts["dbname"]
+    with engine().connect() as connection:
+        assert connection.execute(text("SELECT current_database()")).scalar() == parts["dbname"]
+
+
+def test_an_unreachable_server_is_quoted_without_the_password(tmp_path):
+    dsn = f"host={tmp_path} user=astronomer password=hunter2 dbname=stars"
+    with pytest.raises(StoreUnavailable, match="cannot be reached") as caught:
+        connect(dsn)
+    assert "No such file or directory" in caught.value.found
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.exit_code == 3
+    assert caught.value.next_step.startswith("msacat doctor")
+
+
+def test_a_missing_database_is_the_servers_own_words(server):
+    with pytest.raises(StoreUnavailable) as caught:
+        connect(server.dsn_of("no_such_database"))
+    assert 'database "no_such_database" does not exist' in caught.value.found
+
+
+def test_a_stopped_private_server_is_named_or_started(own_home):
+    private_server().initialise()
+    with pytest.raises(StoreUnavailable, match="not running") as caught:
+        connect()
+    assert caught.value.next_step == "msacat db start"
+    with connect(start_private=True) as conn:
+        assert conn.info.dbname == "msacat"
+
+
+def test_modes_and_session_settings(store):
+    with connect(store, application="msacat ingest") as conn:
+        assert not conn.autocommit
+        assert conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        shown = {
+            name: conn.execute(f"SHOW {name}").fetchone()[0]
+            for name in (
+                "jit",
+                "TimeZone",
+                "client_connection_check_interval",
+                "application_name",
+                "client_encoding",
+            )
+        }
+        assert shown == {
+            "jit": "off",
+            "TimeZone": "UTC",
+            "client_connection_check_interval": "10s",
+            "application_name": f"msacat ingest (process {os.getpid()})",
+            "client_encoding": "UTF8",
+        }
+    for autocommit in (False, True):
+        with connect(store, read_only=True, autocommit=autocommit) as conn:
+            assert conn.autocommit is autocommit
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                conn.execute("CREATE TABLE public.t (i int)")
+
+
+def test_versions_below_14_are_refused():
+    check_server_version(140000)
+    with pytest.raises(StoreUnavailable) as caught:
+        check_server_version(130014)
+    assert (caught.value.expected, caught.value.found) == ("PostgreSQL 14 or newer", "PostgreSQL 13")
