@@ -132,13 +132,14 @@ def create_clean_view(spec: SurveySpec, order: list[str] | None = None) -> list[
 
 def removing_mask(spec: SurveySpec) -> int:
     """Bits that take a row out of the _clean view."""
-    return _mask(q for q in spec.quality if q.removes and not q.bands)
+    return _mask(q for q in spec.quality if q.removes and not q.bands and not q.labels)
 
 
 def band_mask(spec: SurveySpec, column: str) -> int:
-    """Bits that make this magnitude or error column NULL in the _clean view."""
-    bands = {b.name for b in spec.bands if column in (b.mag, b.err)}
-    return _mask(q for q in spec.quality if q.removes and bands & set(q.bands))
+    """Bits that make this column NULL in the _clean view: a magnitude, a label, or the error of one."""
+    parts = {b.name for b in spec.bands if column in (b.mag, b.err)}
+    parts |= {label.quantity for label in spec.labels if column in (label.value, label.err)}
+    return _mask(q for q in spec.quality if q.removes and parts & {*q.bands, *q.labels})
 
 
 def _mask(cuts) -> int:

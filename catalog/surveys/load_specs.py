@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from msacat.catalog.errors import UsageError
 from msacat.catalog.surveys.survey_spec import SurveySpec
-from pydantic import ValidationError
 
 FOLDER = Path(__file__).parent
 
@@ -49,21 +51,36 @@ def builtin_specs() -> dict[str, SurveySpec]:
 
 
 def _line_of(text: str, location: tuple) -> int:
-    """Line (from 1) where the key at `location` stands; the nearest enclosing table if it is absent."""
+    """Line (from 1) where the key at `location` stands; the nearest enclosing table if it is absent.
+
+    pydantic's location is made of keys and list positions: ('columns', 3, 'unit'), ('position', 'epoch').
+    """
     lines = text.splitlines()
-    start, end = 0, len(lines)
-    line, table = 0, ""
+    heads = [i for i, line in enumerate(lines) if line.lstrip().startswith("[") and not _in_array(lines, i)]
+
+    def end_of(start: int) -> int:
+        return next((i for i in heads if i > start), len(lines))
+
+    start, end, line = 0, heads[0] if heads else len(lines), 0
+    table = ""
     for part in location:
         if isinstance(part, int):
-            heads = [i for i in range(start, end) if lines[i].strip() == f"[[{table}]]"]
-            if part < len(heads):
-                line = start = heads[part]
-                later = [i for i in range(line + 1, end) if lines[i].lstrip().startswith("[")]
-                end = later[0] if later else end
+            entries = [i for i in heads if lines[i].strip() == f"[[{table}]]"]
+            if part < len(entries):
+                line = start = entries[part]
+                end = end_of(start)
             continue
         table = str(part)
-        for i in range(start, end):
-            if lines[i].split("=")[0].strip() in (table, f"[{table}]"):
-                line = start = i
-                break
+        head = next((i for i in heads if lines[i].strip() in (f"[{table}]", f"[[{table}]]")), None)
+        if line == 0 and head is not None:
+            line = start = head
+            end = end_of(start)
+            continue
+        found = [i for i in range(start, end) if re.match(rf'\s*"?{re.escape(table)}"?\s*=', lines[i])]
+        line = found[0] if found else line
     return line + 1
+
+
+def _in_array(lines: list[str], i: int) -> bool:
+    """Whether a line that opens with a bracket is a value (a row of an array), not a table's head."""
+    return not re.fullmatch(r"\s*(\[[\w.]+\]|\[\[[\w.]+\]\])\s*(#.*)?", lines[i])

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cached_property
 from typing import Annotated, Literal
 
-from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Role = Literal["reference", "photometry", "spectra", "labels", "matches"]
+from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
+
+#: `lookup` is a table kept beside the others (an archive's join table): stored and described, nothing derives from it.
+Role = Literal["reference", "photometry", "spectra", "labels", "matches", "lookup"]
+Quantity = Literal["fe_h", "teff", "logg"]
+#: gaiaxpy's XP spectra cover this; a band whose light lies elsewhere cannot be synthesised from them.
+XP_RANGE_NM = (330.0, 1050.0)
 ColumnType = Literal[
     "bigint", "integer", "smallint", "double precision", "real", "boolean", "text", "real[55]", "real[343]"
 ]
@@ -146,11 +152,22 @@ class Band(Strict):
     xp_weight: float = Field(default=1.0, gt=0, le=1)  # < 1 where the passband is truncated or leaks (u)
     xp_offset: bool = False  # fit a constant offset to the synthetic magnitude (no standardised system)
 
+    @model_validator(mode="after")
+    def _xp_is_possible(self) -> Band:
+        if self.xp is not None:
+            if not XP_RANGE_NM[0] <= self.wavelength_nm <= XP_RANGE_NM[1]:
+                raise ValueError(
+                    f"band {self.name}: no xp for a band at {self.wavelength_nm} nm; XP spectra cover 330-1050 nm"
+                )
+            if not re.fullmatch(r"\w+:\w+", self.xp):
+                raise ValueError(f"band {self.name}: xp must read '<system>:<band>', not '{self.xp}'")
+        return self
+
 
 class Label(Strict):
     """A spectroscopic label usable for training."""
 
-    quantity: Literal["fe_h", "teff", "logg"]
+    quantity: Quantity
     value: Name
     err: Name | None = None
     typical_err: float = Field(gt=0)
@@ -165,10 +182,24 @@ class QualityCut(Strict):
     description: str
     column: Name
     bad_if: Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in", "any_bit", "no_bit", "is_null"]
+    #: what to compare with; for any_bit and no_bit a mask (the sum of 2**bit) or several. A NULL never fails a cut but is_null.
     value: float | str | bool | list[float | str] | None = None
     character: int | None = None  # compare only this character (from 0) of a text column, e.g. ph_qual
     bands: list[Name] = []  # empty: the row leaves the _clean view; else only these bands become NULL there
+    labels: list[Quantity] = []  # like bands: only these labels become NULL there
     removes: bool = True  # False: the bit informs, the _clean view ignores it
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> QualityCut:
+        if (self.bad_if == "is_null") != (self.value is None):
+            raise ValueError(
+                f"quality {self.name}: every test but is_null needs a value, and is_null takes none"
+            )
+        if self.bad_if in ("in", "not in") and not isinstance(self.value, list):
+            raise ValueError(f"quality {self.name}: '{self.bad_if}' needs a list of values")
+        if isinstance(self.value, list) and self.bad_if not in ("in", "not in", "any_bit", "no_bit"):
+            raise ValueError(f"quality {self.name}: '{self.bad_if}' takes one value, not a list")
+        return self
 
 
 class Matches(Strict):
@@ -217,12 +248,15 @@ class SurveySpec(Strict):
     matches: Matches | None = None
     spectra: Spectra | None = None
     refuse_columns: dict[str, str] = {}  # a published name that shows the wrong product -> why
+    #: reference only: published text columns that name the release ("Gaia DR3 123"), checked, not stored
+    release_columns: list[str] = []
 
     @model_validator(mode="after")
     def _hangs_together(self) -> SurveySpec:
         names = [c.name for c in self.columns]
         _no_repeats("column", names)
         _no_repeats("band", [b.name for b in self.bands])
+        _no_repeats("label", [x.quantity for x in self.labels])
         _no_repeats("quality bit", [str(q.bit) for q in self.quality])
         _no_repeats("quality name", [q.name for q in self.quality])
         published = [p.lower() for c in self.columns for p in c.published]
@@ -250,6 +284,8 @@ class SurveySpec(Strict):
             used.append((q.column, f"quality {q.name}.column"))
             if unknown := set(q.bands) - {b.name for b in self.bands}:
                 raise ValueError(f"quality {q.name}: unknown bands {sorted(unknown)}")
+            if unknown := set(q.labels) - {label.quantity for label in self.labels}:
+                raise ValueError(f"quality {q.name}: unknown labels {sorted(unknown)}")
         if self.matches:
             m = self.matches
             used += [(x, "matches") for x in (m.id, m.separation, m.n_neighbours, m.n_mates)]
@@ -268,10 +304,10 @@ class SurveySpec(Strict):
             raise ValueError(f"role {self.role} needs [position]")
         if self.role in ("reference", "spectra", "matches") and self.id.column != "source_id":
             raise ValueError(f"role {self.role}: id.column must be source_id")
-        if self.role in ("photometry", "labels"):
+        if self.role in ("photometry", "labels", "lookup"):
             if self.id.column == "source_id":
                 raise ValueError("source_id always means Gaia's: name the survey's own id <survey>_id")
-            if self.position and self.position.match_radius_arcsec is None:
+            if self.role != "lookup" and self.position and self.position.match_radius_arcsec is None:
                 raise ValueError(f"role {self.role} needs position.match_radius_arcsec")
         if self.role == "photometry" and not self.bands:
             raise ValueError("role photometry needs [[bands]]")
