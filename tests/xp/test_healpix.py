@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from msacat.catalog.healpix import (
     cell_of,
     cell_size_deg,
