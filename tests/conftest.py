@@ -31,13 +31,33 @@ UNSAFE_BUT_FAST = {
     "full_page_writes": "off",
     "shared_buffers": "128MB",
     "max_connections": "60",
+    "max_wal_size": "256MB",
 }
+
+
+def _base_folder() -> Path:
+    """Memory where there is plenty (a store is cloned 20 times faster), else /tmp. Short for a socket's path."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 2**30
+    return memory if roomy else Path("/tmp")
+
+
+def _sweep_killed_runs(base: Path) -> None:
+    """Stop and remove what an earlier run left that was killed before it could."""
+    for folder in base.glob("msacat-test-*"):
+        run = int(folder.name.split("-")[2])
+        if folder.stat().st_uid == os.geteuid() and not Path(f"/proc/{run}").exists():
+            for data in folder.rglob("postmaster.pid"):
+                PrivateServer(data.parent.parent).stop(immediate=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
-    """A folder below /tmp that the server's account may enter, short enough for a socket's path."""
-    folder = Path(tempfile.mkdtemp(prefix="msacat-", dir="/tmp"))
+    """A folder that the server's account may enter, with a path short enough for a socket."""
+    base = _base_folder()
+    _sweep_killed_runs(base)
+    folder = Path(tempfile.mkdtemp(prefix=f"msacat-test-{os.getpid()}-", dir=base))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -66,9 +86,12 @@ def store(server: PrivateServer) -> Iterator[str]:
     """DSN of a fresh, migrated, empty store; dropped afterwards, whoever is still connected."""
     name = f"store_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.dsn_of("postgres"), autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(TEMPLATE)
         )
+        if admin.info.server_version >= 150000:
+            clone += sql.SQL(" STRATEGY file_copy")  # the only way before, and the faster one without fsync
+        admin.execute(clone)
         yield server.dsn_of(name)
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 

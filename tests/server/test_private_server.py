@@ -27,11 +27,20 @@ def folder(short_folder):
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture
-def private(folder):
-    """An initialised, stopped server of the test's own."""
-    server = PrivateServer(folder / "server", settings=FAST)
+@pytest.fixture(scope="module")
+def initialised(short_folder):
+    """initdb takes most of a test's time: done once, copied for each."""
+    server = PrivateServer(short_folder / "initialised", settings=FAST)
     server.initialise()
+    return server.folder
+
+
+@pytest.fixture
+def private(folder, initialised):
+    """An initialised, stopped server of the test's own."""
+    folder.mkdir()
+    subprocess.run(["cp", "-a", initialised, folder / "server"], check=True)
+    server = PrivateServer(folder / "server", settings=FAST)
     yield server
     server.stop(immediate=True)
 
@@ -171,13 +180,12 @@ def test_a_data_folder_that_holds_something_else(folder):
     assert (folder / "server" / "data" / "thesis.tex").exists()
 
 
-def test_an_interrupted_initdb_is_begun_again(folder):
-    server = PrivateServer(folder / "server", settings=FAST)
-    server.initialise()
-    server.data_folder.rename(server.folder / "data.unfinished")
-    assert server.status().state == "absent"
-    server.initialise()
-    assert server.status().state == "stopped"
+def test_an_interrupted_initdb_is_begun_again(private):
+    private.data_folder.rename(private.folder / "data.unfinished")
+    assert private.status().state == "absent"
+    private.initialise()
+    assert private.status().state == "stopped"
+    assert not (private.folder / "data.unfinished").exists()
 
 
 def test_a_server_that_does_not_start_shows_its_log(private):
@@ -188,7 +196,7 @@ def test_a_server_that_does_not_start_shows_its_log(private):
     assert error.file == str(private.log_path)
 
 
-def test_a_postgres_without_q3c(folder):
+def test_a_postgres_without_q3c(private, folder):
     """A real server from a copy of the installed PostgreSQL that lacks the extension's files."""
     installed = installed_binaries()[0]
     major, original = installed.major, installed.folder.parent
@@ -209,19 +217,14 @@ def test_a_postgres_without_q3c(folder):
     without = PostgresBinaries(bin_copy, major)
     assert installed.has_q3c()
     assert not without.has_q3c()
-    server = PrivateServer(folder / "server", settings=FAST, binaries=without)
-    server.initialise()
-    try:
-        error = words(server)
-        assert f"Q3C, the sky index msacat needs, is not installed for PostgreSQL {major}" in error.message
-        assert f"apt-get install postgresql-{major}-q3c" in error.next_step
-        server.stop()
-        repaired = PrivateServer(server.folder)
-        repaired.start()  # once the package is there, the same folder goes on
-        with psycopg.connect(repaired.dsn) as conn:
-            conn.execute("SELECT q3c_version()")
-    finally:
-        PrivateServer(server.folder).stop(immediate=True)
+    server = PrivateServer(private.folder, binaries=without)
+    error = words(server)
+    assert f"Q3C, the sky index msacat needs, is not installed for PostgreSQL {major}" in error.message
+    assert f"apt-get install postgresql-{major}-q3c" in error.next_step
+    server.stop()
+    private.start()  # once the package is there, the same folder goes on
+    with psycopg.connect(private.dsn) as conn:
+        conn.execute("SELECT q3c_version()")
 
 
 def test_a_machine_without_postgres_gets_the_command(monkeypatch, folder):
