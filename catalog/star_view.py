@@ -179,9 +179,11 @@ def _survey_outputs(spec: SurveySpec) -> dict[str, _Output]:
 
     def add(name: str, column: str) -> None:
         c = spec.column(column)
-        outputs[name] = _Output(
-            sql.SQL("{}.{}").format(alias, sql.Identifier(column)), Described(c.description, c.unit, c.ucd)
-        )
+        value: sql.Composable = sql.SQL("{}.{}").format(alias, sql.Identifier(column))
+        mask = band_mask(spec, column)
+        if mask and not spec.id.unique:  # joined from the table itself, not through its _clean view
+            value = sql.SQL("CASE WHEN {}.quality & {} = 0 THEN {} END").format(alias, mask, value)
+        outputs[name] = _Output(value, Described(c.description, c.unit, c.ucd))
 
     add(spec.id.column, spec.id.column)
     for band in spec.bands:
