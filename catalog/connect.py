@@ -71,7 +71,7 @@ def resolve_dsn(dsn: str | None = None) -> str:
             conninfo_to_dict(given)
         except psycopg.ProgrammingError:
             raise UsageError(
-                f"The connection string in {'--dsn' if dsn else 'MSACAT_DSN'} cannot be read.",
+                "The connection string (--dsn or MSACAT_DSN) cannot be read.",
                 expected="postgresql://USER@HOST/DATABASE, or 'host=HOST dbname=DATABASE', or 'service=NAME'",
             ) from None
         return given
@@ -146,6 +146,12 @@ def check_server_version(version: int) -> None:
             found=f"PostgreSQL {version // 10000}",
             next_step="upgrade it, or use a private server: msacat db start",
         )
+
+
+def describe_server(conn: psycopg.Connection) -> str:
+    """Where a connection leads, without its password."""
+    info = conn.info
+    return f"database {info.dbname!r} at {info.host or 'a local socket'}:{info.port} as user {info.user!r}"
 
 
 def is_private(dsn: str) -> bool:

@@ -190,6 +190,16 @@ class PrivateServer:
             mode = "immediate" if immediate else "fast"
             self._run("pg_ctl", "-D", self.data_folder, "-w", "-t", "120", "-m", mode, "stop")
 
+    def connected_jobs(self) -> list[str]:
+        """Sessions that stopping would harm: msacat's own, and others with a query running."""
+        with psycopg.connect(self.dsn_of("postgres"), autocommit=True, connect_timeout=10) as conn:
+            rows = conn.execute(
+                "SELECT coalesce(nullif(application_name, ''), 'a session') || ', server process ' || pid "
+                "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() "
+                "AND (application_name LIKE 'msacat%' OR state = 'active') ORDER BY backend_start"
+            ).fetchall()
+        return [row[0] for row in rows]
+
     def create_database(self, name: str) -> str:
         """Make the database `name` with Q3C if it is missing; returns its DSN."""
         with psycopg.connect(self.dsn_of("postgres"), autocommit=True, connect_timeout=10) as conn:
@@ -339,5 +349,6 @@ class PrivateServer:
     def _one_caller(self) -> Iterator[None]:
         """Two commands starting or stopping the server at once take turns."""
         with (self.folder / "lock").open("a") as lock:
+            self._give_to_server(self.folder / "lock")
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

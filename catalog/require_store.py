@@ -29,8 +29,6 @@ def require_store(conn: psycopg.Connection) -> None:
 def check_revision(found: str | None) -> None:
     """Compare a store's revision with the code's; StoreUnavailable if they differ."""
     # Imported here: Alembic is slow to load, and only this check and the migrations need it.
-    from alembic.script import ScriptDirectory
-
     from msacat import migrations
 
     head = migrations.head_revision()
@@ -38,8 +36,7 @@ def check_revision(found: str | None) -> None:
         return
     if found is None:
         raise StoreUnavailable("This database holds no msacat store yet.", next_step="msacat db upgrade")
-    known = {script.revision for script in ScriptDirectory(str(migrations.FOLDER)).walk_revisions()}
-    if found in known:
+    if found in known_revisions():
         raise StoreUnavailable(
             "The store's schema is older than this msacat.",
             expected=head,
@@ -52,6 +49,15 @@ def check_revision(found: str | None) -> None:
         found=found,
         next_step="pip install --upgrade msacat   (in a checkout: git pull && make setup)",
     )
+
+
+def known_revisions() -> set[str]:
+    """Every schema revision this code can upgrade from."""
+    from alembic.script import ScriptDirectory
+
+    from msacat import migrations
+
+    return {script.revision for script in ScriptDirectory(str(migrations.FOLDER)).walk_revisions()}
 
 
 def _value(conn: psycopg.Connection, query: str) -> object:
