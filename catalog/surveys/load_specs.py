@@ -6,11 +6,12 @@ import re
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import SpecClash, SurveySpec
 
 FOLDER = Path(__file__).parent
 
@@ -33,9 +34,9 @@ def load_spec(path: Path) -> SurveySpec:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}, line {_line_of(text, problem['loc'])}: {message}")
+            where, message = _in_our_words(problem)
+            key = ".".join(str(part) for part in where) or "(whole file)"
+            lines.append(f"{key}, line {_line_of(text, where)}: {message}")
         raise UsageError(
             "the survey file is not valid:\n  " + "\n  ".join(lines),
             file=str(path),
@@ -48,6 +49,23 @@ def builtin_specs() -> dict[str, SurveySpec]:
     """The surveys that come with msacat, by dataset keyword."""
     specs = [load_spec(path) for path in sorted(FOLDER.glob("*.toml"))]
     return {spec.name: spec for spec in specs}
+
+
+def _in_our_words(problem: Any) -> tuple[tuple, str]:
+    """Where a validation problem lies and what it is, without pydantic's vocabulary."""
+    where, kind = problem["loc"], problem["type"]
+    clash = problem.get("ctx", {}).get("error")
+    if isinstance(clash, SpecClash):
+        return clash.where, str(clash)
+    if kind == "extra_forbidden":
+        return where, "no such key"
+    if kind == "missing":
+        return where, "this key is missing"
+    return where, problem["msg"].removeprefix("Value error, ") + (
+        f", not {problem['input']!r}"
+        if isinstance(problem["input"], str | int | float) and kind != "value_error"
+        else ""
+    )
 
 
 def _line_of(text: str, location: tuple) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -36,6 +37,14 @@ Transform = Literal[
     "xp_error_from_samples",  # (flux[343], flux_error[343]) -> coefficient errors of `part`
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$")]
+
+
+class SpecClash(ValueError):
+    """Two parts of a survey file that do not fit together; `where` is the key's path, as pydantic writes it."""
+
+    def __init__(self, message: str, *where: str | int) -> None:
+        super().__init__(message)
+        self.where = where
 
 
 class Strict(BaseModel):
@@ -254,69 +263,75 @@ class SurveySpec(Strict):
     @model_validator(mode="after")
     def _hangs_together(self) -> SurveySpec:
         names = [c.name for c in self.columns]
-        _no_repeats("column", names)
-        _no_repeats("band", [b.name for b in self.bands])
-        _no_repeats("label", [x.quantity for x in self.labels])
-        _no_repeats("quality bit", [str(q.bit) for q in self.quality])
-        _no_repeats("quality name", [q.name for q in self.quality])
-        published = [p.lower() for c in self.columns for p in c.published]
-        _no_repeats("published column", published)
-        for reserved in ("quality", "file_id", "file_row"):
-            if reserved in names:
-                raise ValueError(f"column name {reserved} is msacat's own")
-        used = [(self.id.column, "id.column"), (self.id.best_by, "id.best_by")]
-        if self.position:
-            p = self.position
-            used += [
-                (p.ra, "position.ra"),
-                (p.dec, "position.dec"),
-                (p.epoch_column, "position.epoch_column"),
-            ]
-            used += [(p.pmra, "position.pmra"), (p.pmdec, "position.pmdec"), (p.gaia_id, "position.gaia_id")]
-        for b in self.bands:
-            used += [(b.mag, f"band {b.name}.mag"), (b.err, f"band {b.name}.err")]
-        for label in self.labels:
-            used += [
-                (label.value, f"label {label.quantity}.value"),
-                (label.err, f"label {label.quantity}.err"),
-            ]
-        for q in self.quality:
-            used.append((q.column, f"quality {q.name}.column"))
-            if unknown := set(q.bands) - {b.name for b in self.bands}:
-                raise ValueError(f"quality {q.name}: unknown bands {sorted(unknown)}")
-            if unknown := set(q.labels) - {label.quantity for label in self.labels}:
-                raise ValueError(f"quality {q.name}: unknown labels {sorted(unknown)}")
-        if self.matches:
-            m = self.matches
-            used += [(x, "matches") for x in (m.id, m.separation, m.n_neighbours, m.n_mates)]
-        if self.spectra:
-            s = self.spectra
-            used += [(x, "spectra") for x in (s.bp, s.bp_err, s.rp, s.rp_err)]
-        used += [(x, "scalars") for s in self.scalars for x in (s, f"{s}_error")]
-        for name, where in used:
+        _no_repeats("column", "columns", "name", names)
+        _no_repeats("band", "bands", "name", [b.name for b in self.bands])
+        _no_repeats("label", "labels", "quantity", [x.quantity for x in self.labels])
+        _no_repeats("quality bit", "quality", "bit", [str(q.bit) for q in self.quality])
+        _no_repeats("quality name", "quality", "name", [q.name for q in self.quality])
+        taken: dict[str, str] = {}
+        for i, column in enumerate(self.columns):
+            if column.name in ("quality", "file_id", "file_row"):
+                raise SpecClash(f"column name {column.name} is msacat's own", "columns", i, "name")
+            for published in column.published:
+                other = taken.setdefault(published.lower(), column.name)
+                if other != column.name:
+                    raise SpecClash(
+                        f"published column {published} feeds {other} already", "columns", i, "published"
+                    )
+        for name, *where in self._references():
             if name is not None and name not in names:
-                raise ValueError(f"{where} names column '{name}', which [[columns]] does not define")
+                raise SpecClash(f"no [[columns]] entry defines a column '{name}'", *where)
+        bands = {b.name for b in self.bands}
+        labels = {str(x.quantity) for x in self.labels}
+        for i, q in enumerate(self.quality):
+            if unknown := set(q.bands) - bands:
+                raise SpecClash(f"unknown bands {sorted(unknown)}", "quality", i, "bands")
+            if unknown := set(q.labels) - labels:
+                raise SpecClash(f"unknown labels {sorted(unknown)}", "quality", i, "labels")
         self._role_is_complete()
         return self
 
+    def _references(self) -> Iterator[tuple]:
+        """Every column named outside [[columns]], and where: (name, key, position, key)."""
+        yield self.id.column, "id", "column"
+        yield self.id.best_by, "id", "best_by"
+        if self.position:
+            for key in ("ra", "dec", "epoch_column", "pmra", "pmdec", "gaia_id"):
+                yield getattr(self.position, key), "position", key
+        for scalar in self.scalars:
+            yield scalar, "scalars"
+            yield f"{scalar}_error", "scalars"
+        for i, band in enumerate(self.bands):
+            yield band.mag, "bands", i, "mag"
+            yield band.err, "bands", i, "err"
+        for i, label in enumerate(self.labels):
+            yield label.value, "labels", i, "value"
+            yield label.err, "labels", i, "err"
+        for i, cut in enumerate(self.quality):
+            yield cut.column, "quality", i, "column"
+        if self.matches:
+            for key in ("id", "separation", "n_neighbours", "n_mates"):
+                yield getattr(self.matches, key), "matches", key
+        if self.spectra:
+            for key in ("bp", "bp_err", "rp", "rp_err"):
+                yield getattr(self.spectra, key), "spectra", key
+
     def _role_is_complete(self) -> None:
         if self.role in ("reference", "photometry", "labels") and self.position is None:
-            raise ValueError(f"role {self.role} needs [position]")
+            raise SpecClash(f"role {self.role} needs [position]", "role")
         if self.role in ("reference", "spectra", "matches") and self.id.column != "source_id":
-            raise ValueError(f"role {self.role}: id.column must be source_id")
-        if self.role in ("photometry", "labels", "lookup"):
-            if self.id.column == "source_id":
-                raise ValueError("source_id always means Gaia's: name the survey's own id <survey>_id")
-            if self.role != "lookup" and self.position and self.position.match_radius_arcsec is None:
-                raise ValueError(f"role {self.role} needs position.match_radius_arcsec")
-        if self.role == "photometry" and not self.bands:
-            raise ValueError("role photometry needs [[bands]]")
-        if self.role == "labels" and not self.labels:
-            raise ValueError("role labels needs [[labels]]")
-        if self.role == "matches" and self.matches is None:
-            raise ValueError("role matches needs [matches]")
-        if self.role == "spectra" and self.spectra is None:
-            raise ValueError("role spectra needs [spectra]")
+            raise SpecClash(f"role {self.role}: id.column must be source_id", "id", "column")
+        if self.role in ("photometry", "labels", "lookup") and self.id.column == "source_id":
+            raise SpecClash(
+                "source_id always means Gaia's: name the survey's own id <survey>_id", "id", "column"
+            )
+        if self.role in ("photometry", "labels") and self.position and not self.position.match_radius_arcsec:
+            raise SpecClash(f"role {self.role} needs position.match_radius_arcsec", "position")
+        if self.release_columns and self.role != "reference":
+            raise SpecClash("release_columns is for role reference", "release_columns")
+        needed = {"photometry": "bands", "labels": "labels", "matches": "matches", "spectra": "spectra"}
+        if self.role in needed and not getattr(self, needed[self.role]):
+            raise SpecClash(f"role {self.role} needs {needed[self.role]}", "role")
 
     def column(self, name: str) -> Column:
         return self._columns_by_name[name]
@@ -332,6 +347,7 @@ class SurveySpec(Strict):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _no_repeats(what: str, names: list[str]) -> None:
-    if repeated := sorted({n for n in names if names.count(n) > 1}):
-        raise ValueError(f"{what} given twice: {', '.join(repeated)}")
+def _no_repeats(what: str, table: str, key: str, names: list[str]) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise SpecClash(f"{what} {name} is given twice", table, i, key)

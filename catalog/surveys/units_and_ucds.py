@@ -18,7 +18,8 @@ def check_unit(unit: str) -> str:
     try:
         units.Unit(unit)
     except ValueError as error:
-        raise ValueError(f"unknown unit '{unit}': {error}") from None
+        reason = str(error).split(" If this is meant", maxsplit=1)[0]  # the rest tells how to program astropy
+        raise ValueError(f"unknown unit '{unit}': {reason}") from None
     return unit
 
 
