@@ -1,0 +1,260 @@
+"""Every star and object that lie within a radius of each other on the sphere, in numpy.
+
+A star is moved to each object's epoch by the standard model of stellar motion with the unknown radial velocity
+and parallax taken as zero, p(t) = normalise(p0 + mu t) (Hipparcos catalogue, ESA SP-1200, vol. 1, sec. 1.2.8).
+
+Objects are sorted by (declination zone, right ascension); a star asks, in each zone its reach touches, for one
+contiguous interval of that order (the zones algorithm: Gray, Nieto-Santisteban & Szalay 2006, cs/0701171). Its
+reach is the match radius plus how far it can move, so a star of 10 arcsec/yr costs more than others but
+makes no other star dearer. Every pair found is then measured exactly, by the chord between unit vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+ARCSEC = np.pi / 180 / 3600  # rad
+MAS = ARCSEC / 1000  # rad
+#: Separations are whole numbers of this: coarser than float64's noise on the sphere (4e-11 arcsec), far finer
+#: than any catalogue. Two objects equally far from a star by construction are therefore a tie, not a coin toss.
+GRAIN_ARCSEC = 1e-8
+RA_BINS = 1 << 32  # right ascension inside a zone, 3e-4 arcsec
+STARS_AT_ONCE = 1 << 17  # what stays in a processor's cache
+PAIRS_AT_ONCE = 1 << 22  # what bounds memory in dense fields
+
+
+@dataclass(frozen=True)
+class StarPositions:
+    """Reference stars. Shapes (N,); ref_epoch also a plain number.
+
+    source_id int64, unique; ra, dec deg at ref_epoch (Julian year); pmra (with cos dec), pmdec mas/yr, NaN = not
+    measured, taken as 0.
+    """
+
+    source_id: np.ndarray
+    ra: np.ndarray
+    dec: np.ndarray
+    pmra: np.ndarray
+    pmdec: np.ndarray
+    ref_epoch: np.ndarray | float
+
+    def __len__(self) -> int:
+        return len(self.source_id)
+
+
+@dataclass(frozen=True)
+class ObjectPositions:
+    """A survey's objects. Shapes (N,); epoch also a plain number.
+
+    id: unique and sortable, int64 or bytes; ra, dec deg at epoch (Julian year).
+    flagged: objects that a quality cut removes; a star prefers any other candidate to them. None = no object.
+    """
+
+    id: np.ndarray
+    ra: np.ndarray
+    dec: np.ndarray
+    epoch: np.ndarray | float
+    flagged: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs within the radius: star int64 (index), obj int64 (index), grains int64 (separation / GRAIN_ARCSEC).
+
+    Sorted by star.
+    """
+
+    star: np.ndarray
+    obj: np.ndarray
+    grains: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.star)
+
+    @staticmethod
+    def concatenate(parts: list[Pairs]) -> Pairs:
+        names = ("star", "obj", "grains")
+        none = [np.zeros(0, np.int64)]
+        return Pairs(*(np.concatenate(none + [getattr(p, name) for p in parts]) for name in names))
+
+
+class SkySearch:
+    """Objects in zone order, ready to be asked for those near some stars. Safe to share between threads."""
+
+    def __init__(self, objects: ObjectPositions, radius_arcsec: float):
+        """ValueError for a position or epoch that is not finite, a declination beyond a pole, no positive radius."""
+        if not 0 < radius_arcsec < 90 * 3600:
+            raise ValueError(f"the match radius must be positive and finite, not {radius_arcsec} arcsec")
+        _check("object", objects.ra, objects.dec, objects.epoch)
+        self.radius_deg = radius_arcsec / 3600
+        self.max_grains = int(np.rint(radius_arcsec / GRAIN_ARCSEC))
+        self.zone_deg = 10 * self.radius_deg
+        ra, dec = np.mod(objects.ra, 360.0), np.asarray(objects.dec, float)
+        key = self._key(np.floor((dec + 90) / self.zone_deg).astype(np.int64), ra)
+        self.order = np.argsort(key)
+        self.key_and_end = np.r_[key[self.order], np.iinfo(np.int64).max]
+        self.key = self.key_and_end[:-1]
+        self.x, self.y, self.z = _unit(ra[self.order], dec[self.order])
+        epoch = np.asarray(objects.epoch, float)
+        self.epoch = epoch[self.order] if epoch.ndim else epoch
+        self.epochs = (float(epoch.min()), float(epoch.max())) if epoch.size else (0.0, 0.0)
+
+    def near(self, stars: StarPositions) -> Pairs:
+        """Every pair of one of `stars` with an object within the radius at the object's epoch."""
+        _check("star", stars.ra, stars.dec, stars.ref_epoch)
+        if not len(self.key):
+            return Pairs.concatenate([])
+        return Pairs.concatenate(
+            [
+                self._near(stars, a, min(a + STARS_AT_ONCE, len(stars)))
+                for a in range(0, len(stars), STARS_AT_ONCE)
+            ]
+        )
+
+    def _near(self, s: StarPositions, start: int, stop: int) -> Pairs:
+        part = slice(start, stop)
+        ra, dec = np.mod(s.ra[part], 360.0), np.asarray(s.dec[part], float)
+        pmra = np.nan_to_num(np.asarray(s.pmra[part], float), nan=0.0) * MAS
+        pmdec = np.nan_to_num(np.asarray(s.pmdec[part], float), nan=0.0) * MAS
+        ref = np.asarray(s.ref_epoch, float)
+        ref = ref[part] if ref.ndim else ref
+        longest = np.maximum(np.abs(self.epochs[0] - ref), np.abs(self.epochs[1] - ref))
+        # A thousandth of an arcsecond and a ppm more than needed: bounds need not be sharp, only safe.
+        reach = (self.radius_deg + np.degrees(np.hypot(pmra, pmdec) * longest)) * (1 + 1e-6) + 1e-3 / 3600
+        query, left, count = self._intervals(ra, dec, np.minimum(reach, 180.0))
+        found = []
+        for few in _batches(count):
+            index = ranges(left[few], count[few])
+            who = np.repeat(query[few], count[few])
+            grains = self._separations(who, index, ra, dec, pmra, pmdec, ref)
+            near = grains <= self.max_grains
+            found.append(Pairs(who[near], index[near], grains[near]))
+        pairs = Pairs.concatenate(found)
+        order = np.argsort(pairs.star)
+        return Pairs(pairs.star[order] + start, self.order[pairs.obj[order]], pairs.grains[order])
+
+    @staticmethod
+    def _key(zone: np.ndarray, ra: np.ndarray) -> np.ndarray:
+        ra_bin = np.minimum((ra * (RA_BINS / 360)).astype(np.int64), RA_BINS - 1)
+        return (zone << 32) | np.maximum(ra_bin, 0)
+
+    def _intervals(self, ra, dec, reach) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(star, first object, number of objects): one a zone that the star's reach touches and that has any."""
+        lowest = np.floor((np.maximum(dec - reach, -90) + 90) / self.zone_deg).astype(np.int64)
+        highest = np.floor((np.minimum(dec + reach, 90) + 90) / self.zone_deg).astype(np.int64)
+        n_zones = highest - lowest + 1
+        query = np.repeat(np.arange(len(ra)), n_zones)
+        zone = ranges(lowest, n_zones)
+        half = _half_width(dec, reach)
+        low, high = (ra - half)[query], (ra + half)[query]
+        # An interval across RA 0 is two.
+        below, above = np.flatnonzero(low < 0), np.flatnonzero(high >= 360)
+        if len(below) or len(above):
+            query = np.r_[query, query[below], query[above]]
+            zone = np.r_[zone, zone[below], zone[above]]
+            wrapped_low, wrapped_high = low[below] + 360, high[above] - 360
+            low, high = np.maximum(low, 0), np.minimum(high, 360)
+            low = np.r_[low, wrapped_low, np.zeros(len(above))]
+            high = np.r_[high, np.full(len(below), 360.0), wrapped_high]
+        return self._look_up(query, self._key(zone, low), self._key(zone, high))
+
+    def _look_up(self, query, low, high) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(star, first object, number of objects) of the intervals low..high of keys that hold any."""
+        # Sorted questions walk through memory once; unsorted ones cost a cache miss a step.
+        order = np.argsort(low)
+        query, low, high = query[order], low[order], high[order]
+        left = np.searchsorted(self.key, low, "left")
+        some = np.flatnonzero(self.key_and_end[left] <= high)
+        query, left, high = query[some], left[some], high[some]
+        # Most intervals hold one object or two: step to their ends, and search only for the ends of the others.
+        right = left + 1
+        open_ = np.arange(len(left))
+        for _ in range(4):
+            open_ = open_[self.key_and_end[right[open_]] <= high[open_]]
+            right[open_] += 1
+        right[open_] = np.searchsorted(self.key, high[open_], "right")
+        return query, left, right - left
+
+    def _separations(self, who, index, ra, dec, pmra, pmdec, ref) -> np.ndarray:
+        """Great-circle distance of star `who` at the epoch of object `index`, in grains."""
+        # Unit vectors only of stars that have something near: consecutive pairs share theirs.
+        used, row = _distinct(who, len(ra))
+        x, y, z = _unit(ra[used], dec[used])
+        vx, vy, vz = _velocity(ra[used], dec[used], pmra[used], pmdec[used])
+        speed2 = vx * vx + vy * vy + vz * vz
+        epoch = self.epoch[index] if self.epoch.ndim else self.epoch
+        years = epoch - (ref[who] if ref.ndim else ref)
+        # The motion is tangential, so the moved vector has length sqrt(1 + (mu t)^2).
+        shrink = 1 / np.sqrt(1 + speed2[row] * years * years)
+        dx = (x[row] + vx[row] * years) * shrink - self.x[index]
+        dy = (y[row] + vy[row] * years) * shrink - self.y[index]
+        dz = (z[row] + vz[row] * years) * shrink - self.z[index]
+        chord = np.sqrt(dx * dx + dy * dy + dz * dz)
+        separation = 2 * np.arcsin(np.minimum(chord / 2, 1.0)) / ARCSEC
+        return np.rint(separation / GRAIN_ARCSEC).astype(np.int64)
+
+
+def _half_width(dec, reach) -> np.ndarray:
+    """Largest difference in right ascension, deg, of points within `reach` deg of declination `dec`."""
+    half = np.full(len(dec), 180.0)
+    inside = np.abs(dec) + reach < 90 - 1e-9
+    sine = np.sin(np.radians(reach[inside])) / np.cos(np.radians(dec[inside]))
+    half[inside] = np.degrees(np.arcsin(np.minimum(sine, 1.0))) * (1 + 1e-9) + 1e-12
+    return half
+
+
+def _unit(ra, dec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ra, dec = np.radians(ra), np.radians(dec)
+    cos_dec = np.cos(dec)
+    return cos_dec * np.cos(ra), cos_dec * np.sin(ra), np.sin(dec)
+
+
+def _velocity(ra, dec, pmra, pmdec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Motion of the unit vector, rad/yr: pmra along east, pmdec along north (Hipparcos sec. 1.2.8)."""
+    ra, dec = np.radians(ra), np.radians(dec)
+    sin_ra, cos_ra, sin_dec = np.sin(ra), np.cos(ra), np.sin(dec)
+    return (
+        -sin_ra * pmra - sin_dec * cos_ra * pmdec,
+        cos_ra * pmra - sin_dec * sin_ra * pmdec,
+        np.cos(dec) * pmdec,
+    )
+
+
+def ranges(start: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """start[0], start[0] + 1, ... (count[0] of them), start[1], ..."""
+    ends = np.cumsum(count)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - (ends - count), count)
+
+
+def _distinct(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values (0 <= value < size), ascending, and for each of `values` its place among them."""
+    present = np.zeros(size, bool)
+    present[values] = True
+    used = np.flatnonzero(present)
+    place = np.empty(size, np.int64)
+    place[used] = np.arange(len(used))
+    return used, place[values]
+
+
+def _batches(count: np.ndarray) -> Iterator[slice]:
+    """Slices of queries with about PAIRS_AT_ONCE candidates each."""
+    ends = np.cumsum(count)
+    start = 0
+    while start < len(count):
+        before = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, before + PAIRS_AT_ONCE, "right")), start + 1)
+        yield slice(start, stop)
+        start = stop
+
+
+def _check(what: str, ra, dec, epoch) -> None:
+    if not (np.all(np.isfinite(ra)) and np.all(np.isfinite(epoch))):
+        raise ValueError(f"{what} positions and epochs must be finite")
+    if not np.all(np.abs(dec) <= 90):
+        raise ValueError(f"{what} declinations must lie in [-90, 90] deg")
