@@ -1,0 +1,137 @@
+"""Q3C in SQL, with its traps hidden (Koposov & Bartunov 2006, ASP Conf. 351, 735; the extension's README).
+
+The traps: arguments whose order decides whether the index is used; a NaN that aborts the whole query or silently
+finds nothing; declinations beyond the poles answered as if they existed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import psycopg
+from psycopg import Connection, sql
+
+from msacat.catalog.errors import UsageError
+
+Column = str | sql.Composable
+
+
+def cone(
+    ra_column: Column, dec_column: Column, ra_deg: float, dec_deg: float, radius_deg: float
+) -> sql.Composed:
+    """Condition: the row's position (the two columns) lies within `radius_deg` of (ra_deg, dec_deg).
+
+    An index on q3c_ang2ipix(ra_column, dec_column) answers it. Raises UsageError for a centre or radius that is not
+    on the sky.
+    """
+    ra_deg, dec_deg = _on_the_sky(ra_deg, dec_deg)
+    # The planner turns the numbers into index ranges, so they must be constants, not parameters.
+    return sql.SQL("q3c_radial_query({}, {}, {}, {}, {})").format(
+        _column(ra_column), _column(dec_column), *map(_constant, (ra_deg, dec_deg, _radius(radius_deg)))
+    )
+
+
+def join(
+    ra_each: Column, dec_each: Column, ra_indexed: Column, dec_indexed: Column, radius_deg: float
+) -> sql.Composed:
+    """Condition: two rows lie within `radius_deg` of each other.
+
+    For each row of the first table the index of the second is asked: the second is the table with the Q3C index (the
+    larger one, if both have). A position of the first that is NULL, NaN or off the sky joins nothing.
+    Raises UsageError for an impossible radius.
+    """
+    ra, dec = _column(ra_each), _column(dec_each)
+    return sql.SQL(
+        "q3c_join(CASE WHEN {0} BETWEEN 0 AND 360 AND {1} BETWEEN -90 AND 90 THEN {0} END, {1}, {2}, {3}, {4})"
+    ).format(ra, dec, _column(ra_indexed), _column(dec_indexed), _constant(_radius(radius_deg)))
+
+
+def q3c_index_sql(schema: str, table: str, ra: str, dec: str) -> sql.Composed:
+    """The CREATE INDEX that cone searches and joins need."""
+    return sql.SQL("CREATE INDEX ON {} (q3c_ang2ipix({}, {}))").format(
+        sql.Identifier(schema, table), sql.Identifier(ra), sql.Identifier(dec)
+    )
+
+
+def has_q3c_index(conn: Connection, schema: str, table: str, ra: str, dec: str) -> bool:
+    """True if the table has a valid index on q3c_ang2ipix(ra, dec).
+
+    For a view, True if a table below it has one on any columns: the view may have renamed them.
+    """
+    definitions = conn.execute(
+        """WITH RECURSIVE below AS (
+               SELECT %s::regclass::oid AS relation, 0 AS depth
+               UNION
+               SELECT d.refobjid, b.depth + 1
+                 FROM below b
+                 JOIN pg_rewrite r ON r.ev_class = b.relation
+                 JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                  AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> b.relation
+                WHERE b.depth < 8)
+           SELECT b.depth, pg_get_indexdef(i.indexrelid, 1, true)
+             FROM below b JOIN pg_index i ON i.indrelid = b.relation
+            WHERE i.indisvalid""",
+        [sql.Identifier(schema, table).as_string(conn)],
+    ).fetchall()
+    here = f"q3c_ang2ipix({_quoted(conn, ra)}, {_quoted(conn, dec)})"
+    return any(
+        text == here if depth == 0 else text.startswith("q3c_ang2ipix(") for depth, text in definitions
+    )
+
+
+def mark_parallel_safe(conn: Connection) -> bool:
+    """Let joins and cones run in parallel workers; False if the role does not own Q3C's functions.
+
+    Q3C 2.0 leaves its functions PARALLEL UNSAFE, which makes every query that uses one serial. Upstream does not
+    vouch for the others (github.com/segasai/q3c, issue 32); a test of ours compares parallel with serial results.
+    The selectivity estimators stay as they are: the planner calls them, no worker does. The caller commits.
+    """
+    unsafe = conn.execute(
+        """SELECT n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)
+             FROM pg_proc p
+             JOIN pg_namespace n ON n.oid = p.pronamespace
+             JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+             JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'q3c'
+            WHERE p.proparallel <> 's' AND p.proname NOT IN ('q3c_sel', 'q3c_seljoin')"""
+    ).fetchall()
+    try:
+        with conn.transaction():
+            for schema, name, arguments in unsafe:
+                conn.execute(
+                    sql.SQL("ALTER FUNCTION {}({}) PARALLEL SAFE").format(
+                        sql.Identifier(schema, name), sql.SQL(arguments)
+                    )
+                )
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+def _column(column: Column) -> sql.Composable:
+    return sql.Identifier(column) if isinstance(column, str) else column
+
+
+def _constant(value: float) -> sql.Composed:
+    return sql.SQL("{}::double precision").format(sql.Literal(repr(float(value))))
+
+
+def _quoted(conn: Connection, name: str) -> str:
+    row = conn.execute("SELECT quote_ident(%s)", [name]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _on_the_sky(ra_deg: float, dec_deg: float) -> tuple[float, float]:
+    if not math.isfinite(ra_deg):
+        raise UsageError("not a right ascension", expected="a number of degrees", found=str(ra_deg))
+    if not -90 <= dec_deg <= 90:  # false for NaN too
+        raise UsageError("not a declination", expected="-90 to 90 deg", found=str(dec_deg))
+    return ra_deg % 360.0, float(dec_deg)
+
+
+def _radius(radius_deg: float) -> float:
+    if not 0 < radius_deg <= 180:
+        raise UsageError(
+            "not a radius on the sky", expected="above 0, at most 180 deg", found=str(radius_deg)
+        )
+    return float(radius_deg)
