@@ -1,0 +1,47 @@
+"""msacat describe"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msacat.cli.options import AsJson, Dsn
+from msacat.cli.output import print_json, print_line, print_table
+
+
+def register(app: typer.Typer) -> None:
+    app.command("describe")(describe)
+
+
+def describe(
+    relation: Annotated[
+        str | None, typer.Argument(help="schema.relation, e.g. enriched.stars; all of them if left out.")
+    ] = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show tables and views, or one's columns with type, unit, UCD and meaning."""
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.describe_store import describe_columns, describe_relations
+
+    with connect(dsn) as conn:
+        require_store(conn)
+        if relation is None:
+            relations = describe_relations(conn)
+            if as_json:
+                print_json(relations)
+            else:
+                print_table(
+                    ["relation", "rows (estimate)", "what"], [(r.name, r.rows, r.about) for r in relations]
+                )
+            return
+        columns = describe_columns(conn, relation)
+    if as_json:
+        print_json(columns)
+        return
+    print_line(relation)
+    print_table(
+        ["column", "type", "unit", "UCD", "meaning"],
+        [(c.name, c.type, c.unit, c.ucd, c.meaning) for c in columns],
+    )

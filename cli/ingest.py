@@ -1,0 +1,108 @@
+"""msacat ingest"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msacat.cli.options import AsJson, Dsn, Paths, Quiet
+from msacat.cli.output import be_quiet, print_json, print_table, progress_bar, say
+
+
+def register(app: typer.Typer) -> None:
+    app.command("ingest")(ingest)
+
+
+def ingest(
+    dataset: Annotated[str, typer.Argument(help="Dataset keyword; `msacat survey list` shows them.")],
+    paths: Paths,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Read and check everything, estimate the space, write nothing."),
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go on after a refused file; list all of them at the end.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="A file of the same name with other contents replaces the old rows."),
+    ] = False,
+    max_bad_rows: Annotated[
+        int, typer.Option(min=0, help="Malformed lines a file may have before it is refused; they are counted.")
+    ] = 0,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Load survey files as their publisher wrote them.
+
+    The format is recognised from the content, columns are bound by name. A file is in with all its rows and a
+    row in msacat.files, or not at all; the same bytes twice are stored once. Values that mean "not measured"
+    become NULL, counted by reason; quality cuts set bits and never delete. Ctrl-C ends after the current file,
+    a second Ctrl-C at once: the same command continues.
+    """
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.errors import Interrupted
+    from msacat.catalog.free_space import require_space
+    from msacat.catalog.ingest_files import plan_ingest, rehearse_ingest, run_ingest
+    from msacat.cli.stop_signal import StopSignal
+
+    be_quiet(quiet)
+    with connect(dsn) as conn, StopSignal("finishing this file; Ctrl-C again stops at once") as stop:
+        require_store(conn)
+        plan = plan_ingest(conn, dataset, paths, replace, max_bad_rows)
+        for path in plan.skipped:
+            say(f"skipped, not a table: {path}")
+        with progress_bar(f"ingest {dataset}", total=plan.bytes) as update:
+            run = rehearse_ingest if dry_run else run_ingest
+            report = run(
+                conn,
+                plan,
+                keep_going=keep_going,
+                on_progress=lambda done, total, note: update(done, total, note),
+                should_stop=stop.asked,
+            )
+        free = require_space(conn, sum(f.bytes_stored for f in report.files)) if dry_run else None
+    if as_json:
+        print_json({**vars(report), "files": report.files, "rows_kept": report.rows_kept, "bytes_free": free})
+    else:
+        _print(report)
+        if dry_run:
+            need = sum(f.bytes_stored for f in report.files)
+            say(f"needs about {_size(need)}" + (f" of {_size(free)} free" if free is not None else ""))
+    if report.interrupted:
+        raise Interrupted(
+            f"stopped after {len(report.files)} of {len(plan.files)} files",
+            next_step="repeat the command: it continues with the next file",
+        )
+    if report.refused:
+        raise typer.Exit(1)
+
+
+def _print(report) -> None:
+    print_table(
+        ["file", "outcome", "rows read", "kept", "rejected", "values made NULL", "unused columns", "seconds"],
+        [
+            (f.path.rsplit("/", 1)[-1], f.outcome, f.rows_read, f.rows_kept, _counts(f.rows_rejected),
+             sum(f.values_nulled.values()), len(f.columns_unused), f"{f.seconds:.1f}")
+            for f in report.files
+        ],
+    )  # fmt: skip
+    for f in report.files:
+        if f.error:
+            say(f"refused: {f.error}")
+        elif f.values_nulled:
+            say(f"{f.path.rsplit('/', 1)[-1]}: made NULL: {_counts(f.values_nulled)}")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"

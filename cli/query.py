@@ -1,0 +1,79 @@
+"""msacat query"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msacat.cli.options import AsJson, Dsn
+from msacat.cli.output import print_json, print_table, say
+
+
+def register(app: typer.Typer) -> None:
+    app.command("query")(query)
+
+
+def query(
+    statement: Annotated[
+        str | None, typer.Argument(help="One SELECT; '-' reads it from standard input.", show_default=False)
+    ] = None,
+    cone: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(
+            help="RA and Dec in deg, radius in arcmin: all of enriched.stars inside, nearest first."
+        ),
+    ] = None,
+    max_rows: Annotated[int, typer.Option(min=1, help="Stop after this many rows, and say so.")] = 1000,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds the server may take.")] = 60.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a file instead: .parquet, .fits, .vot, .ecsv or .csv.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout; arrays are refused.")] = False,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the store in SQL; it cannot change anything.
+
+    Schemas: enriched (start with enriched.stars), survey, matched, learned, msacat. `msacat describe` lists columns.
+    """
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.errors import UsageError
+    from msacat.catalog.query_stars import cone_query
+    from msacat.catalog.query_stars import query as run
+
+    if (statement is None) == (cone is None):
+        raise UsageError("give either a statement or --cone", next_step='msacat query "SELECT …"')
+    with connect(dsn, read_only=True) as conn:
+        require_store(conn)
+        text = cone_query(*cone).as_string(conn) if cone else statement
+        assert text is not None
+        result = run(conn, sys.stdin.read() if text == "-" else text, max_rows, timeout)
+    if result.truncated:
+        say(f"only the first {max_rows} rows; raise --max-rows for more")
+    if out is not None:
+        from msacat.catalog.export_table import export
+
+        export(result, out)
+        say(f"{len(result.rows)} rows in {out}")
+    elif as_json:
+        rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+        print_json({"columns": result.columns, "rows": rows, "truncated": result.truncated})
+    elif as_csv:
+        if result.rows and any(isinstance(value, list) for value in result.rows[0]):
+            raise UsageError("CSV cannot hold arrays", next_step="--out FILE.parquet, or --json")
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(result.columns)
+        writer.writerows(result.rows)
+    else:
+        print_table(result.columns, [tuple(map(_short, row)) for row in result.rows])
+
+
+def _short(value: object) -> object:
+    """Arrays as their beginning: a terminal is no place for 55 numbers."""
+    if isinstance(value, list) and len(value) > 4:
+        return "{" + ", ".join(f"{x:.4g}" for x in value[:3]) + f", … {len(value)}}}"
+    return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e6 and value != int(value) else value

@@ -1,0 +1,64 @@
+"""msacat runs: enrichment runs, their provenance and their place in the views"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from msacat.cli.options import AsJson, Dsn
+from msacat.cli.output import print_json, print_line, print_table
+
+app = typer.Typer(no_args_is_help=True, help="List, publish and drop enrichment runs.")
+RunId = Annotated[int, typer.Argument(help="Number of the run.")]
+
+
+def register(parent: typer.Typer) -> None:
+    parent.add_typer(app, name="runs")
+
+
+@app.command("list")
+def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Show every run: model, stars, state, when."""
+    from msacat.catalog.connect import connect, require_store
+
+    with connect(dsn) as conn:
+        require_store(conn)
+        cursor = conn.execute(
+            "SELECT r.run_id, m.name AS model, r.state, r.stale_reason, r.n_stars, r.request, "
+            "(SELECT count(*) FILTER (WHERE done) || '/' || count(*) FROM msacat.run_chunks c WHERE c.run_id = r.run_id) "
+            "AS chunks, r.started::timestamp(0), r.published::timestamp(0) "
+            "FROM msacat.runs r JOIN learned.models m USING (model_id) ORDER BY r.run_id"
+        )
+        columns = [c.name for c in cursor.description or []]
+        rows = cursor.fetchall()
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif rows:
+        print_table(columns, rows)
+    else:
+        print_line("no run yet; next: msacat enrich")
+
+
+@app.command()
+def publish(run_id: RunId, dsn: Dsn = None) -> None:
+    """Show a verified run in the views of schema enriched, in one transaction."""
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.publish_enriched import publish_run
+
+    with connect(dsn) as conn:
+        require_store(conn)
+        views = publish_run(conn, run_id)
+    print_line(f"run {run_id} is published: " + ", ".join(f"enriched.{view}" for view in views))
+
+
+@app.command()
+def drop(run_id: RunId, dsn: Dsn = None) -> None:
+    """Take a run out of the views and delete its tables; its ledger row stays."""
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.publish_enriched import drop_run
+
+    with connect(dsn) as conn:
+        require_store(conn)
+        drop_run(conn, run_id)
+    print_line(f"run {run_id} is dropped")

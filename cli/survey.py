@@ -1,0 +1,156 @@
+"""msacat survey: the declarative files, and what they turned into"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msacat.cli.options import AsJson, DryRun, Dsn
+from msacat.cli.output import print_json, print_line, print_table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Surveys are data: one TOML file each (docs/survey_files.md).\n\n"
+    "Built-in ones register themselves at their first ingest; add your own with `msacat survey add FILE`.",
+)
+File = Annotated[Path, typer.Argument(help="A survey's TOML file.", exists=True, dir_okay=False)]
+
+
+def register(parent: typer.Typer) -> None:
+    parent.add_typer(app, name="survey")
+
+
+@app.command("list")
+def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
+    """Show every survey msacat knows, and what this store holds of it."""
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.errors import StoreUnavailable
+    from msacat.catalog.surveys.load_specs import builtin_specs
+
+    held: dict[str, tuple] = {}
+    try:
+        with connect(dsn) as conn:
+            require_store(conn)
+            rows = conn.execute(
+                "SELECT s.name, s.version, s.role, s.title, s.adopted_from, coalesce(sum(f.rows_kept), 0) "
+                "FROM msacat.surveys s LEFT JOIN msacat.files f ON f.survey = s.name GROUP BY s.name ORDER BY s.name"
+            ).fetchall()
+            held = {row[0]: row for row in rows}
+    except StoreUnavailable:
+        if as_json:
+            raise
+        print_line("(no store is running; these are the built-in surveys)")
+    surveys = [
+        {"name": n, "version": v, "role": role, "title": title, "state": f"adopted from {a}" if a else "registered",
+         "rows": int(r)}
+        for n, v, role, title, a, r in held.values()
+    ]  # fmt: skip
+    surveys += [
+        {
+            "name": s.name,
+            "version": s.version,
+            "role": s.role,
+            "title": s.title,
+            "state": "built in",
+            "rows": 0,
+        }
+        for s in builtin_specs().values()
+        if s.name not in held
+    ]
+    if as_json:
+        print_json(surveys)
+    else:
+        print_table(list(surveys[0]), [tuple(s.values()) for s in sorted(surveys, key=lambda s: s["name"])])
+
+
+@app.command()
+def add(file: File, dsn: Dsn = None, dry_run: DryRun = False) -> None:
+    """Register your own survey: its table, views, bands and match table appear; then ingest into it.
+
+    With --dry-run the file is only checked: keys, units, UCDs, names (no server needed).
+    """
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.register_survey import register_survey
+    from msacat.catalog.surveys.load_specs import load_spec
+
+    spec = load_spec(file)
+    if dry_run:
+        print_line(f"{file}: valid; survey {spec.name}, {len(spec.columns)} columns, {len(spec.bands)} bands")
+        return
+    with connect(dsn) as conn:
+        require_store(conn)
+        new = register_survey(conn, spec)
+    print_line(
+        f"survey {spec.name} version {spec.version} " + ("registered" if new else "was registered already")
+    )
+    print_line(f"next: msacat ingest {spec.name} FILE…")
+
+
+@app.command()
+def update(file: File, dsn: Dsn = None) -> None:
+    """Migrate a registered survey to a newer version of its file, or say why that cannot be."""
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.register_survey import update_survey
+    from msacat.catalog.surveys.load_specs import load_spec
+
+    spec = load_spec(file)
+    with connect(dsn) as conn:
+        require_store(conn)
+        changes = update_survey(conn, spec)
+    for change in changes or ["nothing to do: this very file is registered"]:
+        print_line(f"{spec.name}: {change}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Dataset keyword.")], dsn: Dsn = None, as_json: AsJson = False
+) -> None:
+    """Show one survey: its columns with units and meaning, bands and quality bits."""
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.errors import StoreUnavailable
+    from msacat.catalog.register_survey import find_spec
+    from msacat.catalog.surveys.load_specs import builtin_specs
+
+    try:
+        with connect(dsn) as conn:
+            require_store(conn)
+            spec = find_spec(conn, name)
+    except StoreUnavailable:
+        if name not in builtin_specs():
+            raise
+        spec = builtin_specs()[name]
+    if as_json:
+        print_json(spec.model_dump(mode="json"))
+        return
+    print_line(f"{spec.name}: {spec.title} ({spec.release}, {spec.role}, version {spec.version})")
+    print_line(f"{spec.description}\n{spec.reference}\n{spec.attribution}\n")
+    print_table(
+        ["column", "published as", "type", "unit", "meaning"],
+        [
+            (c.name, ", ".join(c.published) or f"{c.computed.transform}({', '.join(c.computed.columns)})"  # type: ignore[union-attr]
+             + (" (unverified)" if c.unverified else ""), c.type, c.unit, c.description)
+            for c in spec.columns
+        ],
+    )  # fmt: skip
+    if spec.bands:
+        print_line("")
+        print_table(
+            ["band", "system", "wavelength nm", "width nm", "typical error mag", "through XP"],
+            [
+                (b.name, b.system, b.wavelength_nm, b.width_nm, b.typical_err, b.xp or "never")
+                for b in spec.bands
+            ],
+        )
+    if spec.quality:
+        print_line("")
+        print_table(
+            ["bit", "quality cut", "set if", "effect in _clean", "meaning"],
+            [
+                (q.bit, q.name, f"{q.column} {q.bad_if} {'' if q.value is None else q.value}",
+                 ("NULLs " + ", ".join([*q.bands, *q.labels]) if q.bands or q.labels else "drops the row")
+                 if q.removes else "none", q.description)
+                for q in spec.quality
+            ],
+        )  # fmt: skip
