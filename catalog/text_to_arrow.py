@@ -110,7 +110,7 @@ def without_nan(values: pa.Array) -> pa.Array:
 def _booleans(text: pa.Array, place: Place) -> pa.Array:
     true = pc.is_in(text, value_set=pa.array(TRUE_TOKENS))
     known = pc.or_(pc.or_(true, pc.is_in(text, value_set=pa.array(FALSE_TOKENS))), pc.is_null(text))
-    if not pc.all(known).as_py():
+    if not pc.all(known, min_count=0).as_py():
         index = pc.index(known, False).as_py()
         raise place.reject(
             index,
@@ -131,7 +131,7 @@ def _numbers(text: pa.Array, kind: pa.DataType, place: Place) -> pa.Array:
     # Arrow would also take hexadecimal integers, which no survey publishes
     pattern = r"^-?[0-9]+$" if integer else r"^[-+0-9.eE]+$|^[-+]?(?i:inf|infinity|nan)$"
     try:
-        if not pc.all(pc.match_substring_regex(bare, pattern)).as_py():
+        if not pc.all(pc.match_substring_regex(bare, pattern), min_count=0).as_py():
             raise pa.ArrowInvalid("not a number")
         numbers = pc.cast(bare, kind)
     except pa.ArrowInvalid:

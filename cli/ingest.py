@@ -29,7 +29,8 @@ def ingest(
         typer.Option("--replace", help="A file of the same name with other contents replaces the old rows."),
     ] = False,
     max_bad_rows: Annotated[
-        int, typer.Option(min=0, help="Malformed lines a file may have before it is refused; they are counted.")
+        int,
+        typer.Option(min=0, help="Malformed lines a file may have before it is refused; they are counted."),
     ] = 0,
     dsn: Dsn = None,
     as_json: AsJson = False,

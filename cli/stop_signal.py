@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM: the first asks for a clean end after the current unit of work, the second ends at once."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+from msacat.cli.output import say
+
+
+class StopSignal:
+    """While the block runs, `asked()` tells whether a signal came; a second one raises KeyboardInterrupt."""
+
+    def __init__(self, words: str) -> None:
+        self._words, self._asked = words, False
+        self._previous: dict[int, Any] = {}
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> StopSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._came)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        say(self._words)
