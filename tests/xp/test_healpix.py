@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,20 +15,12 @@ from msacat.catalog.healpix import (
     separation_deg,
 )
 
-SHARED = Path(os.environ.get("MSACAT_SHARED_DATA", Path(__file__).parents[3] / "shared/data"))
 
-
-def shared(path: str) -> Path:
-    if not (SHARED / path).exists():
-        pytest.skip(f"real data not here: {SHARED / path}")
-    return SHARED / path
-
-
-def test_real_gaia_positions_lie_in_the_cell_of_their_source_id():
+def test_real_gaia_positions_lie_in_the_cell_of_their_source_id(shared_data):
     """1000 all-sky gaia_source rows. Gaia assigns the id from a preliminary position: allow the next cell."""
     from astropy.io import fits
 
-    table = fits.getdata(shared("adrn__pyia/gdr3_sm.fits"))
+    table = fits.getdata(shared_data / "adrn__pyia/gdr3_sm.fits")
     source_id, ra, dec = table["source_id"].astype(np.int64), table["ra"], table["dec"]
     same = nested_pixel(12, ra, dec) == cell_of(source_id, 12)
     assert same.mean() > 0.98
@@ -41,10 +30,10 @@ def test_real_gaia_positions_lie_in_the_cell_of_their_source_id():
         assert agree[same].all()
 
 
-def test_first_xp_sources_lie_where_the_archive_says():
+def test_first_xp_sources_lie_where_the_archive_says(shared_data):
     from astropy.io import fits
 
-    table = fits.getdata(shared("fjaellet__xp_spectral_lines/xp_continuous_combined_chunk0.fits"))
+    table = fits.getdata(shared_data / "fjaellet__xp_spectral_lines/xp_continuous_combined_chunk0.fits")
     ra, dec = nested_centre_deg(12, cell_of(table["source_id"].astype(np.int64), 12))
     assert ra.min() > 43.55 and ra.max() < 47.15  # MANIFEST: RA 43.6-47.1, Dec 0-2.3, rounded
     assert dec.min() > 0 and dec.max() < 2.35

@@ -7,9 +7,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from msacat.catalog.errors import UsageError
 from msacat.catalog.xp import extract_xp_operators as extraction
 from msacat.catalog.xp import xp_operators as xp
 
-SHARED = Path(os.environ.get("MSACAT_SHARED_DATA", Path(__file__).parents[3] / "shared/data"))
 GAIAXPY_LABEL = {
     "Gaia_DR3_Vega": "GaiaDr3Vega", "SDSS": "Sdss", "SDSS_Std": "SdssStd", "PanSTARRS1": "Panstarrs1",
     "PanSTARRS1_Std": "Panstarrs1Std", "Sky_Mapper": "SkyMapper", "DECam": "Decam", "LSST": "Lsst",
@@ -41,12 +38,10 @@ def gaiaxpy():
 
 
 @pytest.fixture(scope="module")
-def real_spectra():
+def real_spectra(shared_data):
     """(frame gaiaxpy accepts, xp (5, 110), errors): the archive spectra of GaiaXPy's own test files."""
     pandas = pytest.importorskip("pandas")
-    folder = SHARED / "gaia-dpci__GaiaXPy/xp_continuous"
-    if not folder.exists():
-        pytest.skip(f"real data not here: {folder}")
+    folder = shared_data / "gaia-dpci__GaiaXPy/xp_continuous"
     csv.field_size_limit(10**8)
     rows = []
     for name in ("XP_CONTINUOUS_RAW.csv", "XP_CONTINUOUS_RAW_colour_eq_dr3int6.csv"):
@@ -69,13 +64,11 @@ def real_spectra():
 
 
 @pytest.fixture(scope="module")
-def archive_spectra():
+def archive_spectra(shared_data):
     """(xp, errors) of the bright ones among the first 2,000 XP sources of DR3."""
     from astropy.io import fits
 
-    path = SHARED / "fjaellet__xp_spectral_lines/xp_continuous_combined_chunk0.fits"
-    if not path.exists():
-        pytest.skip(f"real data not here: {path}")
+    path = shared_data / "fjaellet__xp_spectral_lines/xp_continuous_combined_chunk0.fits"
     table = fits.getdata(path)
     names = [f"{half}_coeff_{k}" for half in ("bp", "rp") for k in range(55)]
     coefficients = np.stack([table[n] for n in names], 1).astype(float)
