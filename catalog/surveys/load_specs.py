@@ -84,9 +84,13 @@ def _line_of(text: str, location: tuple) -> int:
     for part in location:
         if isinstance(part, int):
             entries = [i for i in heads if lines[i].strip() == f"[[{table}]]"]
+            # the short form: `columns = [`, then one { ... } a line
+            inline = [i for i in range(line, end) if lines[i].lstrip().startswith("{")]
             if part < len(entries):
                 line = start = entries[part]
                 end = end_of(start)
+            elif part < len(inline):
+                line, start, end = inline[part], 0, 0  # the keys inside share the line
             continue
         table = str(part)
         head = next((i for i in heads if lines[i].strip() in (f"[{table}]", f"[[{table}]]")), None)

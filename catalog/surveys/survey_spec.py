@@ -286,7 +286,7 @@ class SurveySpec(Strict):
         for i, q in enumerate(self.quality):
             if unknown := set(q.bands) - bands:
                 raise SpecClash(f"unknown bands {sorted(unknown)}", "quality", i, "bands")
-            if unknown := set(q.labels) - labels:
+            if unknown := {str(x) for x in q.labels} - labels:
                 raise SpecClash(f"unknown labels {sorted(unknown)}", "quality", i, "labels")
         self._role_is_complete()
         return self
