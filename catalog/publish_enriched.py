@@ -121,6 +121,7 @@ def recreate_views(conn: Connection) -> list[str]:
         )
     ]  # fmt: skip
     bands = bands_of(conn)
+    grants = {name: _grants(conn, name) for name in ("stars", *KINDS)}
     made = []
     for kind in KINDS:
         runs = [run for run in published if view_columns(conn, "enriched", table_name(run, kind))]
@@ -128,12 +129,19 @@ def recreate_views(conn: Connection) -> list[str]:
         if runs:
             _replace_view(conn, kind, _union(conn, kind, runs, columns, bands), columns)
             made.append(kind)
+        else:
+            _drop_view(conn, kind)
     if "magnitudes" in made:
         _replace_view(conn, "stars", *_stars(conn, bands, made))
         made.append("stars")
-    for kind in ("stars", *KINDS):
-        if kind not in made:
-            _drop_view(conn, kind)
+    for name in made:
+        for grantee, privilege in grants[name]:
+            role: sql.Composable = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
+            conn.execute(
+                sql.SQL("GRANT {} ON {} TO {}").format(
+                    sql.SQL(privilege), sql.Identifier("enriched", name), role
+                )
+            )
     return made
 
 
@@ -230,25 +238,20 @@ def _stars(
 
 
 def _replace_view(conn: Connection, name: str, query: sql.Composed, columns: list[OutputColumn]) -> None:
-    """CREATE OR REPLACE, new columns at the end, so that views on it stay; where columns vanish, drop and create."""
+    """CREATE OR REPLACE, new columns at the end, so that views on it stay; where columns vanish, drop first."""
     view = sql.Identifier("enriched", name)
     _refuse_foreign(conn, name)
     existing = view_columns(conn, "enriched", name)
     names = [column.name for column in columns]
-    grants: list[tuple[str | None, str]] = []
     if set(existing) <= set(names):
         names = existing + [n for n in names if n not in existing]
     else:
-        grants = _grants(conn, name)
         _drop_view(conn, name)
     conn.execute(
         sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT {} FROM ({}) q").format(
             view, sql.SQL(", ").join(map(sql.Identifier, names)), query
         )
     )
-    for grantee, privilege in grants:
-        role: sql.Composable = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
-        conn.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(privilege), view, role))
     conn.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(f"{OURS} {ABOUT[name]}")))
     for column in columns:
         conn.execute(comment_on_column("enriched", name, column.name, column.described))
@@ -257,8 +260,8 @@ def _replace_view(conn: Connection, name: str, query: sql.Composed, columns: lis
 def _drop_view(conn: Connection, name: str) -> None:
     """DROP VIEW enriched.<name>; InputRejected naming the user's views that stand on it."""
     _refuse_foreign(conn, name)
-    if name != "stars" and view_columns(conn, "enriched", "stars"):
-        _drop_view(conn, "stars")
+    if name != "stars" and view_columns(conn, "enriched", name) and view_columns(conn, "enriched", "stars"):
+        _drop_view(conn, "stars")  # ours, and made again at the end
     try:
         with conn.transaction():
             conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier("enriched", name)))

@@ -47,7 +47,7 @@ def pack_blocks(
     with connect(dsn) as reader, connect(dsn) as writer:
         columns = require_stars(reader)
         chosen = condition(reader, where)
-        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        reader.execute("SET TRANSACTION READ ONLY")  # the packing query is one statement: one snapshot
         bits = band_bits(reader, features)
         table = blocks_table(model_id)
         writer.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
