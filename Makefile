@@ -1,0 +1,44 @@
+# `make help` lists the targets. PYTHON=... chooses the Python (3.11 or newer) that .venv is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint types format demo clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(STAMP) ## Install what is missing: PostgreSQL and Q3C from Debian, msacat and its packages in .venv
+
+$(STAMP): pyproject.toml constraints.txt .ci/install_debian .ci/install_torch.py
+	@PYTHON=$(PYTHON) .ci/install_debian
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msacat needs Python 3.11 or newer; make PYTHON=python3.11 setup")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing Python packages into .venv (once; a few minutes)." >&2
+	@$(BIN)/python .ci/install_torch.py
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+test: setup ## Run the whole suite, on a temporary PostgreSQL of its own
+	$(BIN)/python -m pytest
+
+demo: setup ## Real stars and a simulated sky, from survey files to enriched tables (10 minutes)
+	$(BIN)/msacat demo
+
+lint: setup ## Check style and which part may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	.ci/link_source
+	cd build/source && ../../$(BIN)/lint-imports --no-logo --no-cache --config ../../pyproject.toml
+
+types: setup ## Check type hints
+	.ci/link_source
+	MYPYPATH=build/source $(BIN)/mypy -p msacat --ignore-missing-imports
+
+format: setup ## Format the source
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv and built files; no database is touched
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
