@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from msacat.catalog.simulated_sky import stellar_evolution as evolution
 from msacat.catalog.simulated_sky.parameters import Parameters
 from msacat.catalog.simulated_sky.star_library import StarLibrary

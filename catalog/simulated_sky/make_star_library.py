@@ -28,6 +28,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+
 from msacat.catalog.simulated_sky.read_sed_grids import SedGrid, read_grid
 
 FOLDER = Path(__file__).parent

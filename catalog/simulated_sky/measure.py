@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from msacat.catalog.simulated_sky.parameters import Parameters
 
 MAG_PER_RELATIVE_ERROR = 2.5 / np.log(10)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from msacat.catalog.healpix import cell_of
 from msacat.catalog.simulated_sky.measure import MAG_PER_RELATIVE_ERROR, gaia_errors, xp_errors
 from msacat.catalog.simulated_sky.parameters import Parameters

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from msacat.catalog.simulated_sky.parameters import Parameters
 from msacat.catalog.simulated_sky.publish_gaia import GaiaChunk
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.sky_positions import galactic
 from msacat.catalog.simulated_sky.survey_rows import SurveyRows, modified_julian_date, sexagesimal_name

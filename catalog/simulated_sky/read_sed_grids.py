@@ -67,7 +67,8 @@ def read_grid(sdist: Path, name: str) -> SedGrid:
         member = next(m for m in archive.getmembers() if m.name.endswith(f"/sed_{name}.p"))
         raw = archive.extractfile(member)
         assert raw is not None
-        flux, table, wavelength = _GridUnpickler(bz2.open(raw)).load()
+        with bz2.open(raw) as pickled:
+            flux, table, wavelength = _GridUnpickler(pickled).load()
     angstrom = np.asarray(getattr(wavelength, "value", wavelength), float)
     # 1 erg s-1 cm-2 A-1 = 1e-3 W m-2 * 10 nm-1 = 1e-2 W m-2 nm-1.
     log_flux = np.asarray(flux, float) - np.log10(angstrom) - 2.0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from msacat.catalog.errors import UsageError
 from msacat.catalog.healpix import separation_deg
 from msacat.catalog.simulated_sky import publish_gaia, publish_infrared, publish_labels, publish_photometry

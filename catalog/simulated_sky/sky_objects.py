@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+
 from msacat.catalog.simulated_sky.draw_stars import DrawnStars, draw_magnitudes, draw_stars
 from msacat.catalog.simulated_sky.measure import from_maggies
 from msacat.catalog.simulated_sky.parameters import Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from msacat.catalog.healpix import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT, cell_of, nested_centre_deg, nested_pixel
 from msacat.catalog.simulated_sky.parameters import Parameters
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+
 from msacat.catalog.simulated_sky.extinction_curve import extinction_terms
 
 FILE = Path(__file__).parent / "star_library.npz"

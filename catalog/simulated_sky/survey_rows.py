@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from msacat.catalog.simulated_sky.measure import Measurement, fades_out, measure_band
 from msacat.catalog.simulated_sky.parameters import Parameters
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects

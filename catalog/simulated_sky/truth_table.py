@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from msacat.catalog.simulated_sky.publish_gaia import GaiaChunk
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 
