@@ -124,6 +124,9 @@ def _magnitudes(bands: list[BandInfo]) -> list[OutputColumn]:
         OutputColumn("no_support", "bigint", Described(
             "Bits of the bands the model cannot know: never seen in training, not reachable through the XP; NULL.",
             "", "meta.code.qual;meta.modelled")),
+        OutputColumn("through_xp", "bigint", Described(
+            "Bits of the imputed bands no training star was measured in: known only as synthetic photometry of the XP.",
+            "", "meta.code;meta.modelled")),
         OutputColumn("has_input", "boolean", Described(
             "False: nothing was measured of the star that the model can use; all values are NULL.", "", "meta.code")),
     ]  # fmt: skip

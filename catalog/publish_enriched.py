@@ -211,7 +211,7 @@ def _stars(
         add(sql.SQL("CASE WHEN s.{0} IS NOT NULL THEN (1.959964 * s.{1})::real ELSE m.{2} END").format(
             value, error, wide), f"{band.name}_err95", described[f"{band.name}_err95"])  # fmt: skip
     add(observed_mask(conn), "observed", described["observed"])
-    for name in ("suspect", "no_support", "has_input"):
+    for name in ("suspect", "no_support", "through_xp", "has_input"):
         add(sql.SQL("m.{}").format(sql.Identifier(name)), name, described[name])
     joins = [sql.SQL("matched.stars s LEFT JOIN enriched.magnitudes m ON m.source_id = s.source_id")]
     if "xp_coefficients" in made:

@@ -43,6 +43,7 @@ class Predicted(Protocol):
     observed_BM: np.ndarray
     suspect_BM: np.ndarray
     no_support_BM: np.ndarray
+    through_xp_BM: np.ndarray
     xp_BK: np.ndarray
     xp_err_BK: np.ndarray
     bp_observed_B: np.ndarray
@@ -270,6 +271,7 @@ def _batch(
         values["observed"] = _bits(p.observed_BM, bits)
         values["suspect"] = _bits(p.suspect_BM, bits)
         values["no_support"] = _bits(p.no_support_BM, bits)
+        values["through_xp"] = _bits(p.through_xp_BM, bits)
         values["has_input"] = pa.array(np.asarray(p.has_input_B, bool))
     elif kind == "xp_coefficients":
         for half, part in (("bp", slice(0, HALF)), ("rp", slice(HALF, K))):

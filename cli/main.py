@@ -15,7 +15,7 @@ from msacat.catalog.errors import MsacatError
 # Verb -> one-line reason for its place. Each module has `register(app)`.
 VERBS = (
     "db", "doctor", "survey", "simulate", "ingest", "adopt", "forget", "crossmatch",
-    "train", "enrich", "runs", "query", "status", "describe", "verify", "demo",
+    "train", "models", "enrich", "runs", "query", "status", "describe", "verify", "demo",
 )  # fmt: skip
 
 app = typer.Typer(

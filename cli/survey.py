@@ -66,16 +66,22 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def add(file: File, dsn: Dsn = None, dry_run: DryRun = False) -> None:
-    """Register your own survey: its table, views, bands and match table appear; then ingest into it.
+def add(
+    file: Annotated[str, typer.Argument(help="A survey's TOML file, or the keyword of a built-in one.")],
+    dsn: Dsn = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Register a survey: its table, views, bands and match table appear; then ingest into it.
 
-    With --dry-run the file is only checked: keys, units, UCDs, names (no server needed).
+    Built-in surveys register themselves at their first ingest; adding one by its keyword makes its bands known
+    before, so that a model may learn to reach them through the XP spectra. With --dry-run the file is only
+    checked: keys, units, UCDs, names (no server needed).
     """
     from msacat.catalog.connect import connect, require_store
     from msacat.catalog.register_survey import register_survey
-    from msacat.catalog.surveys.load_specs import load_spec
+    from msacat.catalog.surveys.load_specs import builtin_specs, load_spec
 
-    spec = load_spec(file)
+    spec = builtin_specs()[file] if file in builtin_specs() else load_spec(Path(file))
     if dry_run:
         print_line(f"{file}: valid; survey {spec.name}, {len(spec.columns)} columns, {len(spec.bands)} bands")
         return

@@ -38,7 +38,7 @@ def colour_predictor(block: StarBlock) -> SimpleNamespace:
     bp = np.isfinite(block.xp_BK[:, 0])
     return SimpleNamespace(
         mag_BM=mag, err68_BM=np.where(np.isfinite(mag), 0.1, np.nan), err95_BM=np.where(np.isfinite(mag), 0.2, np.nan),
-        observed_BM=observed, suspect_BM=suspect, no_support_BM=no_support,
+        observed_BM=observed, suspect_BM=suspect, no_support_BM=no_support, through_xp_BM=no_support & False,
         xp_BK=np.where(bp[:, None], block.xp_BK, np.where(has_input[:, None], 7.0, np.nan)),
         xp_err_BK=np.where(has_input[:, None], np.full_like(block.xp_BK, 0.5), np.nan),
         bp_observed_B=bp, rp_observed_B=bp, embedding_BE=np.repeat(g, 64, axis=1), has_input_B=has_input,

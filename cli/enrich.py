@@ -1,0 +1,186 @@
+"""msacat enrich: streams stars through a model into a run's tables, verifies, publishes"""
+
+from __future__ import annotations
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msacat.cli.options import AsJson, Device, Dsn, Quiet, Where
+from msacat.cli.output import be_quiet, print_json, print_line, progress_bar, say
+from msacat.cli.stop_signal import StopSignal
+
+
+def register(app: typer.Typer) -> None:
+    app.command("enrich")(enrich)
+
+
+def enrich(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of the model; the newest finished one if left out.")
+    ] = None,
+    where: Where = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option("--ids", help="Only these stars: a file with a column source_id.", exists=True),
+    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Only stars added or changed since the last published run.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each takes chunks nobody holds.")] = 1,
+    device: Device = "auto",
+    publish: Annotated[bool, typer.Option(help="Show the run in the views once it is verified.")] = True,
+    resume: Annotated[
+        int | None, typer.Option("--resume", help="Go on with this run.", show_default=False)
+    ] = None,
+    dsn: Dsn = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write what a model knows of every Gaia star into the store.
+
+    Each run gets its own tables, written by chunks exactly once, invisible until counted and checked; then the
+    views enriched.magnitudes, .xp_coefficients, .embeddings, .metallicities and .stars show it. Survey tables
+    are never touched. Interrupted? `msacat enrich --resume RUN` continues.
+    """
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.enrich_request import find_run, read_ids
+    from msacat.catalog.errors import UsageError
+    from msacat.catalog.model_ledger import find_model
+    from msacat.catalog.publish_enriched import publish_run, verify_run
+    from msacat.catalog.write_enriched import RunRequest, start_run
+
+    be_quiet(quiet)
+    if sum((where is not None, ids is not None, new)) > 1:
+        raise UsageError("give one of --where, --ids, --new")
+    with connect(dsn) as conn:
+        require_store(conn)
+        if resume is not None:
+            run_id, found, request = find_run(conn, resume)
+        else:
+            found = find_model(conn, model)
+            if found.state not in ("finished", "imported"):
+                raise UsageError(
+                    f"model '{found.name}' is {found.state}" + (f": {found.stale_reason}" if found.stale_reason else ""),
+                    expected="a finished model", next_step="msacat models list",
+                )  # fmt: skip
+            request = RunRequest(where, read_ids(ids) if ids else None, new)
+    job = _Job(dsn, found.folder, device)
+    kinds = job.load()
+    if resume is None:
+        with connect(dsn) as conn:
+            run_id = start_run(conn, found.model_id, request, kinds)
+        say(f"run {run_id} by model {found.name}")
+    job.run_id, job.request, job.kinds = run_id, replace(request, ids=[] if request.ids else None), kinds
+    with connect(dsn) as conn:
+        total, done = conn.execute(
+            "SELECT sum(n_stars), coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
+            [run_id],
+        ).fetchone()  # type: ignore[misc]
+    with progress_bar("enrich", total=int(total)) as update, StopSignal("stopping after this chunk") as stop:
+        if workers == 1:
+            so_far = [int(done)]
+
+            def on_progress(n: int) -> None:
+                so_far[0] += n
+                update(so_far[0])
+
+            job.write(on_progress, stop.asked)
+        else:
+            _with_workers(job, workers, update)
+    with connect(dsn) as conn:
+        rows = verify_run(conn, run_id)
+    views: list[str] = []
+    if publish:
+        with connect(dsn) as conn:
+            views = publish_run(conn, run_id)
+    if as_json:
+        print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views})
+        return
+    print_line(f"run {run_id}: {rows['magnitudes']} stars, verified" + (", published" if publish else ""))
+    if publish:
+        print_line("views: " + ", ".join(f"enriched.{view}" for view in views))
+        print_line('next: msacat query "SELECT * FROM enriched.stars LIMIT 3"')
+    else:
+        print_line(f"next: msacat runs publish {run_id}")
+
+
+class _Job:
+    """What one worker process needs; the model is loaded where it is used."""
+
+    def __init__(self, dsn: str | None, folder: Path, device: str) -> None:
+        self.dsn, self.folder, self.device = dsn, folder, device
+        self.run_id, self.request, self.kinds = 0, None, []
+
+    def load(self) -> list[str]:
+        """Load the model, re-mapped to this store's bands; returns the kinds of output it can give."""
+        from msacat.catalog.connect import connect
+        from msacat.catalog.register_survey import registered_specs
+        from msacat.catalog.star_view import star_features
+        from msacat.model.predict_stars import StarModel
+
+        with connect(self.dsn) as conn:
+            self.features = star_features(conn, registered_specs(conn))
+        self.model = StarModel.load(self.folder, self.device).remap(self.features)
+        kinds = ["magnitudes", "embeddings"]
+        if self.model.predicts_xp:
+            kinds.insert(1, "xp_coefficients")
+        if self.model.predicts_labels:
+            kinds.append("metallicities")
+        return kinds
+
+    def write(self, on_progress=None, should_stop=None) -> int:
+        from msacat.catalog.write_enriched import write_chunks
+
+        return write_chunks(
+            self.dsn,
+            self.run_id,
+            self.request,
+            self.features,
+            self.model.predict,
+            self.kinds,
+            on_progress,
+            should_stop,
+        )
+
+
+def _worker(
+    dsn: str | None, folder: Path, device: str, run_id: int, request, kinds: list[str], threads: int
+) -> None:
+    """One process: its own connection and its own copy of the model (never inherited through a fork)."""
+    import torch
+
+    torch.set_num_threads(threads)
+    job = _Job(dsn, folder, device)
+    job.load()
+    job.run_id, job.request, job.kinds = run_id, request, kinds
+    job.write()
+
+
+def _with_workers(job: _Job, workers: int, update) -> None:
+    import os
+    import time
+
+    from msacat.catalog.connect import connect
+    from msacat.catalog.errors import Interrupted
+
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    arguments = (job.dsn, job.folder, job.device, job.run_id, job.request, job.kinds, threads)
+    processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    with connect(job.dsn, autocommit=True) as conn:
+        while any(process.is_alive() for process in processes):
+            time.sleep(0.5)
+            row = conn.execute(
+                "SELECT coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
+                [job.run_id],
+            ).fetchone()
+            update(int(row[0]) if row else 0)
+    if failed := [process.pid for process in processes if process.exitcode]:
+        raise Interrupted(f"{len(failed)} of {workers} workers ended early; what was committed stays",
+                          next_step=f"msacat enrich --resume {job.run_id}")  # fmt: skip
