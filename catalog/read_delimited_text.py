@@ -45,26 +45,27 @@ def describe_text(head: bytes, path: Path, file_columns: Sequence[str]) -> TextL
     """
     offset = 3 if head.startswith(b"\xef\xbb\xbf") else 0
     comments: list[str] = []
-    line = ""
     while offset < len(head):
         end = head.find(b"\n", offset)
         end = len(head) if end < 0 else end
-        line = _decoded(head[offset:end].rstrip(b"\r"), path)
-        if line.strip() and not line.startswith("#"):
+        raw = head[offset:end].rstrip(b"\r")
+        if raw.strip() and not raw.startswith(b"#"):
             break
-        comments.append(line)
+        comments.append(raw.decode("utf-8", "replace"))
         offset = end + 1
     else:
         raise _no_table(path, "only comments or blank lines")
-    after_line = end + 1
+    line, after_line = _decoded(raw, path), end + 1
     ecsv = EcsvHeader()
     if comments and comments[0].startswith("# %ECSV"):
         ecsv = read_ecsv_header(comments, path)
         delimiter: str | None = ecsv.delimiter
     else:
         delimiter = _delimiter(line)
-    cells = next(csv.reader([line], delimiter=delimiter)) if delimiter else [line]
-    names = [cell.strip() for cell in cells]
+    try:
+        names = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter or ","))]
+    except csv.Error:  # a carriage return inside the line, or a cell of more than 128 KiB
+        raise _no_table(path, line) from None
     if delimiter is None and not _SINGLE_NAME.fullmatch(names[0]):
         raise _no_table(path, line)
     headerless = any(_NUMBER.fullmatch(name) for name in names)
@@ -100,7 +101,7 @@ def complete_head(head: bytes) -> bool:
 
 
 class DelimitedTextFile(SurveyFile):
-    """Rows of separated cells, parsed block by block: 16 MiB of text are in memory at a time, and the next 16."""
+    """Rows of separated cells, parsed block by block: 8 MiB of text are in memory at a time, and the next 8."""
 
     def __init__(self, path: Path, layout: TextLayout, max_bad_rows: int) -> None:
         self.path, self.layout, self.max_bad_rows = path, layout, max_bad_rows

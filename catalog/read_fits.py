@@ -125,7 +125,7 @@ class FitsFile(SurveyFile):
             records = np.frombuffer(data, layout)
             cells = []
             for name, kind in wanted.items():
-                place = Place(str(self.path), name, lambda i, r=first_row: r + i)
+                place = Place.from_row(self.path, name, first_row)
                 column = self._columns[name]
                 read = (
                     read_heap_lists(records[name], column, heap, place)

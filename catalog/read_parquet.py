@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from msacat.catalog.cast_to_wanted import cast_to_wanted
-from msacat.catalog.decompress import DOWNLOAD_AGAIN
+from msacat.catalog.decompress import DOWNLOAD_AGAIN, seekable_content
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.read_ecsv_header import units_in_yaml
 from msacat.catalog.survey_file import FileColumn, Place, SurveyFile, refuse_repeated_names
@@ -23,9 +23,11 @@ class ParquetSurveyFile(SurveyFile):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._content = seekable_content(path)
         try:
-            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            self._file = pq.ParquetFile(self._content, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
+            self._content.close()
             raise self._damaged(error) from None
         schema = self._file.schema_arrow
         refuse_repeated_names(schema.names, path)
@@ -53,7 +55,7 @@ class ParquetSurveyFile(SurveyFile):
             if batch is None:
                 break
             cells = [
-                cast_to_wanted(batch[name], kind, Place(str(self.path), name, lambda i, r=first_row: r + i))
+                cast_to_wanted(batch[name], kind, Place.from_row(self.path, name, first_row))
                 for name, kind in wanted.items()
             ]
             if batch.num_rows:
@@ -65,7 +67,7 @@ class ParquetSurveyFile(SurveyFile):
             )
 
     def close(self) -> None:
-        self._file.close()
+        self._content.close()
 
 
 def _units(schema: pa.Schema, path: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from msacat.catalog.cast_to_wanted import cast_to_wanted
 from msacat.catalog.decompress import DOWNLOAD_AGAIN, content_chunks
@@ -40,7 +41,7 @@ class _Stream:
     _cell: list[str] | None = None
     _in_table: bool = False
     _in_stream: bool = False
-    _options: bool = False  # inside VALUES/OPTION, or a nested table of options
+    _field: VOField | None = None
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         tag = tag.rsplit(":", 1)[-1]
@@ -53,10 +54,10 @@ class _Stream:
         elif not self._in_table:
             return
         elif tag == "FIELD":
-            self.fields.append(VOField.from_attributes(attributes))
-        elif tag == "VALUES" and self.fields and self.encoding is None:
-            if attributes.get("null") is not None:
-                self.fields[-1].null = attributes["null"]
+            self._field = VOField.from_attributes(attributes)
+            self.fields.append(self._field)
+        elif tag == "VALUES" and self._field is not None:
+            self._field.null = attributes.get("null")
         elif tag == "PARAM":
             if attributes.get("name", "").lower() == "source_id" and attributes.get("value", "").isdigit():
                 self.source_id = int(attributes["value"])
@@ -77,6 +78,8 @@ class _Stream:
         elif tag == "TR" and self._row is not None and self._in_table:
             self.rows.append(self._row)
             self._row = None
+        elif tag == "FIELD":
+            self._field = None
         elif tag == "STREAM":
             self._in_stream = False
         elif tag == "TABLE":
@@ -132,8 +135,8 @@ class VOTableFile(SurveyFile):
                 if (until_data and stream.encoding) or stream.size > _BATCH_BYTES:
                     yield stream
             parser.Parse(b"", True)
-        except expat.ExpatError as error:
-            raise self._broken("well-formed XML up to </VOTABLE>", str(error)) from None
+        except (expat.ExpatError, ValueError) as error:  # ValueError: an arraysize that is no number
+            raise self._broken("well-formed VOTable up to </VOTABLE>", str(error)) from None
         yield stream
 
     def _refuse_entity(self, name: str, *_: object) -> None:
@@ -158,7 +161,7 @@ class VOTableFile(SurveyFile):
                 while batch := binary.take(rows, wanted):
                     n, cells = batch
                     arrays = [
-                        cast_to_wanted(c, k, Place(str(self.path), name, lambda i, r=first_row: r + i))
+                        cast_to_wanted(c, k, Place.from_row(self.path, name, first_row))
                         for c, (name, k) in zip(cells, wanted.items(), strict=True)
                     ]
                     yield first_row, pa.RecordBatch.from_arrays(arrays, names=list(wanted))
@@ -178,20 +181,13 @@ class VOTableFile(SurveyFile):
         cells = []
         for name, kind in wanted.items():
             index, vo = fields[name]
-            place = Place(str(self.path), name, lambda i, r=first_row: r + i)
-            text = pa.array([row[index] for row in rows], pa.string())
-            if vo.null is not None and not vo.is_array:
-                text = pa.compute.if_else(
-                    pa.compute.equal(pa.compute.utf8_trim_whitespace(text), vo.null),
-                    pa.scalar(None, pa.string()),
-                    text,
-                )
+            place = Place.from_row(self.path, name, first_row)
+            text = pc.utf8_trim_whitespace(pa.array([row[index] for row in rows], pa.string()))
+            nulls = pa.array(
+                [t for t in ("", vo.null, "?" if vo.datatype == "boolean" else None) if t is not None]
+            )
+            text = pc.if_else(pc.is_in(text, value_set=nulls), pa.scalar(None, pa.string()), text)
             if vo.is_array:
-                text = pa.compute.if_else(
-                    pa.compute.equal(pa.compute.utf8_trim_whitespace(text), ""),
-                    pa.scalar(None, pa.string()),
-                    text,
-                )
                 typed = arrays_from_text(text, pa.list_(pa.float64()), place, separator=" ")
             else:
                 typed = text_to_column(text, vo.text_type(kind), place)

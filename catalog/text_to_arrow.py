@@ -128,7 +128,6 @@ def _numbers(text: pa.Array, kind: pa.DataType, place: Place) -> pa.Array:
         # FITS ASCII tables and other Fortran output write double-precision exponents with a D
         text = pc.replace_substring_regex(text, r"^([-+0-9.]+)[dD]([-+0-9]+)$", r"\1E\2")
     bare = pc.replace_substring_regex(text, r"^\+([0-9.])", r"\1")
-    # Arrow would also take hexadecimal integers, which no survey publishes
     pattern = r"^-?[0-9]+$" if integer else r"^[-+0-9.eE]+$|^[-+]?(?i:inf|infinity|nan)$"
     try:
         if not pc.all(pc.match_substring_regex(bare, pattern), min_count=0).as_py():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from msacat.catalog.errors import InputRejected
 
@@ -203,7 +204,7 @@ class BinaryRows:
             if missing.any():
                 return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), cells, mask=pa.array(missing))
             return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), cells)
-        return pa.compute.if_else(pa.array(missing), pa.scalar(None, cells.type), cells)
+        return pc.if_else(pa.array(missing), pa.scalar(None, cells.type), cells)
 
 
 def _text(values: np.ndarray, offsets: np.ndarray, missing: np.ndarray) -> pa.Array:
