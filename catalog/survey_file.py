@@ -42,6 +42,11 @@ class Place:
     column: str
     row_of: Callable[[int], int]  # index in the array -> data row of the file, from 1
 
+    @classmethod
+    def from_row(cls, path: Path, column: str, first_row: int) -> Place:
+        """A stretch of consecutive rows that begins with `first_row`."""
+        return cls(str(path), column, lambda index: first_row + index)
+
     def reject(self, index: int, message: str, expected: str, found: object, next_step: str) -> InputRejected:
         text = found if isinstance(found, str) else repr(found)
         return InputRejected(
