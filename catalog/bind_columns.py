@@ -41,13 +41,16 @@ STORED: dict[str, pa.DataType] = {
     "real[55]": pa.list_(pa.float32(), 55),
     "real[343]": pa.list_(pa.float32(), 343),
 }
+#: column names a message repeats at most
+LISTED = 40
 #: formats whose cells are text: there alone a single id or position may be unreadable, which costs that row only
 TEXT_FORMATS = ("ecsv", "csv", "datalink-csv", "2mass-psc", "ipac", "pipe-csv", "skyserver-csv", "tsv")
 #: computed columns ask for their inputs in these types
 COMPUTED_INPUT: dict[str, pa.DataType] = {
     "gaia_id_from_text": pa.string(),
-    "xp_from_samples": pa.list_(pa.float64()),
-    "xp_error_from_samples": pa.list_(pa.float64()),
+    # published in single precision: read so from every encoding, a star has the same coefficients whatever the format
+    "xp_from_samples": pa.list_(pa.float32()),
+    "xp_error_from_samples": pa.list_(pa.float32()),
 }
 
 
@@ -122,7 +125,7 @@ def bind_columns(
             f"columns that {spec.name} needs are missing: {', '.join(_spelled(c) for c in missing)}",
             file=path,
             expected=", ".join(_spelled(c) for c in spec.columns if _must_exist(c, spec)),
-            found=", ".join(header.names) or "no columns",
+            found=_listing(header.names),
             next_step="check that the file belongs to this dataset; column names may be in any order and case",
         )
     release = [_only(name, header, path) for name in spec.release_columns]
@@ -138,6 +141,11 @@ def bind_columns(
         absent=tuple(b.column.name for b in bound if not b.sources),
         release_columns=release_columns,
     )
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more or "no columns"
 
 
 def key_columns(spec: SurveySpec) -> set[str]:

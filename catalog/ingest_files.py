@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -31,7 +32,7 @@ from msacat.catalog.plan_ingest import IngestPlan, plan_ingest
 from msacat.catalog.read_survey_file import SurveyFile, open_survey_file
 from msacat.catalog.register_survey import register_survey
 
-__all__ = ["IngestPlan", "IngestReport", "plan_ingest", "rehearse_ingest", "run_ingest"]
+__all__ = ["IngestPlan", "IngestReport", "plan_ingest", "rehearse_file", "rehearse_ingest", "run_ingest"]
 
 #: on_progress(bytes of finished files, bytes of all files, words)
 Progress = Callable[[float, float, str], None]
@@ -162,7 +163,7 @@ def _ingest(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str]
 def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
     spec = plan.spec
     tell("checksum")
-    before = path.stat()
+    started, before = datetime.now(UTC), path.stat()
     checksums = file_checksums(path)
     content = checksums[1]
     # Two ingests of one file: the second waits, then finds it there. Different files go in parallel.
@@ -176,7 +177,7 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
             if old is not None:
                 remove_files(conn, spec.name, [old], f"file replaced: {path.name}")
             with _open(plan, path) as source:
-                file_id = open_entry(conn, spec, str(path), checksums, source.format)
+                file_id = open_entry(conn, spec, str(path), checksums, source.format, started)
                 fault_point("ingest.ledger_row")
                 cleaner = _load(conn, plan, path, source, file_id, tell)
             fault_point("ingest.copied")
@@ -266,13 +267,22 @@ def _rehearse(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[st
     known, old = _known(conn, plan, path, file_checksums(path)[1])
     if known is not None:
         return known
+    report = rehearse_file(plan, path, tell)
+    report.outcome = "would be ingested" if old is None else "would be replaced"
+    return report
+
+
+def rehearse_file(
+    plan: IngestPlan, path: Path, tell: Callable[[str], None] = lambda words: None
+) -> FileReport:
+    """Read and clean one file without a store: the counts that an ingest would write."""
     stored = 0
     with _open(plan, path) as source:
         binding = bind_columns(plan.spec, source.columns, str(path), source.format)
         cleaner = Cleaner(binding, str(path), plan.reference_release)
         for batch in _cleaned(source, cleaner, 0, tell):
             stored += _bytes_stored(batch)
-    report = _report(path, "would be ingested" if old is None else "would be replaced", source, cleaner)
+    report = _report(path, "would be ingested", source, cleaner)
     report.bytes_stored = stored
     return report
 

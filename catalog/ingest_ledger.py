@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from psycopg import Connection, sql
@@ -77,7 +77,12 @@ def _entry(conn: Connection, condition: str, survey: str, value: str) -> LedgerE
 
 
 def open_entry(
-    conn: Connection, spec: SurveySpec, path: str, checksums: tuple[str, str, int], file_format: str
+    conn: Connection,
+    spec: SurveySpec,
+    path: str,
+    checksums: tuple[str, str, int],
+    file_format: str,
+    started: datetime,
 ) -> int:
     """Insert the file's row and return its file_id; `close_entry` gives the counts in the same transaction."""
     raw, content, n_bytes = checksums
@@ -86,7 +91,7 @@ def open_entry(
         "rows_kept, spec_version, spec_fingerprint, code_version, host, started) "
         "VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, %s, %s, %s, %s, %s) RETURNING file_id",
         [spec.name, spec.release, path, n_bytes, raw, content, file_format, spec.version, spec.fingerprint,
-         code_version(), socket.gethostname(), datetime.now(UTC)],
+         code_version(), socket.gethostname(), started],
     ).fetchone()  # fmt: skip
     assert row is not None
     return int(row[0])
@@ -96,7 +101,7 @@ def close_entry(conn: Connection, file_id: int, counts: CleanCounts, unused: Seq
     """Write the counts of a file whose rows are all in."""
     conn.execute(
         "UPDATE msacat.files SET rows_read = %s, rows_kept = %s, rows_rejected = %s, values_nulled = %s, "
-        "columns_unused = %s, min_source_id = %s, max_source_id = %s WHERE file_id = %s",
+        "columns_unused = %s, min_source_id = %s, max_source_id = %s, committed = clock_timestamp() WHERE file_id = %s",
         [counts.rows_read, counts.rows_kept, json.dumps(dict(counts.rejected)), json.dumps(dict(counts.nulled)),
          list(unused), counts.min_source_id, counts.max_source_id, file_id],
     )  # fmt: skip
@@ -127,7 +132,7 @@ def mark_stale(conn: Connection, file_ids: Sequence[int], reason: str) -> None:
         schema, name = table.split(".")
         conn.execute(
             sql.SQL(
-                "UPDATE {} SET state = 'stale', stale_reason = %s WHERE file_ids && %s AND state <> ALL(%s)"
+                "UPDATE {} SET state = 'stale', stale_reason = %s WHERE file_ids && %s::integer[] AND state <> ALL(%s)"
             ).format(sql.Identifier(schema, name)),
             [reason, list(file_ids), ["stale", "dropped"]],
         )
@@ -136,10 +141,10 @@ def mark_stale(conn: Connection, file_ids: Sequence[int], reason: str) -> None:
 def stale_names(conn: Connection, file_ids: Sequence[int]) -> tuple[list[str], list[int]]:
     """Names of the models and numbers of the runs built on these files."""
     models = conn.execute(
-        "SELECT name FROM learned.models WHERE file_ids && %s ORDER BY name", [list(file_ids)]
+        "SELECT name FROM learned.models WHERE file_ids && %s::integer[] ORDER BY name", [list(file_ids)]
     ).fetchall()
     runs = conn.execute(
-        "SELECT run_id FROM msacat.runs WHERE file_ids && %s AND state <> 'dropped' ORDER BY run_id",
+        "SELECT run_id FROM msacat.runs WHERE file_ids && %s::integer[] AND state <> 'dropped' ORDER BY run_id",
         [list(file_ids)],
     ).fetchall()
     return [r[0] for r in models], [r[0] for r in runs]

@@ -1,0 +1,164 @@
+"""Killed at any point, interrupted, cut off or run twice at once: every file is wholly in or wholly out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from msacat.catalog.connect import connect
+from msacat.catalog.errors import Interrupted
+from msacat.catalog.fault_points import INGEST_POINTS
+from msacat.catalog.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.verify_catalog import verify
+
+CHILD = Path(__file__).with_name("crash_child.py")
+
+
+def child(dsn: str, *paths: Path, replace: bool = False, fault: str | None = None) -> subprocess.Popen:
+    environment = dict(os.environ, **({"MSACAT_FAULT": fault} if fault else {}))
+    return subprocess.Popen(
+        [sys.executable, str(CHILD), dsn, "replace" if replace else "add", *map(str, paths)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def whole_files(conn) -> dict[str, tuple[int, int]]:
+    """path -> (rows the ledger says, rows in the table); every row has its file."""
+    if conn.execute("SELECT to_regclass('survey.gaia_source')").fetchone() == (None,):
+        assert conn.execute("SELECT count(*) FROM msacat.files").fetchone() == (0,)
+        return {}
+    rows = conn.execute(
+        "SELECT f.path, f.rows_kept, t.n FROM msacat.files f FULL JOIN "
+        "(SELECT file_id, count(*) AS n FROM survey.gaia_source GROUP BY 1) t USING (file_id)"
+    ).fetchall()
+    conn.commit()
+    return {path: (kept, n) for path, kept, n in rows}
+
+
+@pytest.fixture
+def files(gaia_rows, write_csv) -> list[Path]:
+    """The second file overlaps the first, so that it goes through the staging table."""
+    return [write_csv("a.csv", gaia_rows(300)), write_csv("b.csv", gaia_rows(300, start=151))]
+
+
+@pytest.fixture
+def undisturbed(server, files, digest):
+    import uuid
+
+    dsn = server.create_database(f"undisturbed_{uuid.uuid4().hex[:8]}")
+    from msacat import migrations
+    from msacat.catalog.connect import engine
+
+    migrations.upgrade(engine(dsn))
+    with connect(dsn) as conn:
+        run_ingest(conn, plan_ingest(conn, "gaia_source", files))
+        return digest(conn, "gaia_source")
+
+
+@pytest.mark.crash
+def test_killed_at_any_point_a_file_is_in_or_out_and_a_rerun_completes(store, files, digest, undisturbed):
+    """One store through every point in turn: each leaves it whole, and the rest is added at the end."""
+    for point in INGEST_POINTS:
+        process = child(store, *files, fault=point)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, (point, errors)
+        with connect(store) as conn:
+            for path, (kept, found) in whole_files(conn).items():
+                assert kept == found, (point, path)
+        if point in ("ingest.staged", "ingest.committed"):
+            continue  # these leave the first file in: the next point is met in the second
+    process = child(store, *files)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    with connect(store) as conn:
+        assert digest(conn, "gaia_source") == undisturbed
+        assert len(whole_files(conn)) == 2
+        assert all(r.passed for r in verify(conn))
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", ["ingest.ledger_row", "ingest.copied", "ingest.before_commit"])
+def test_killed_while_replacing_the_old_rows_stay(store, digest, gaia_rows, write_csv, point):
+    path = write_csv("a.csv", gaia_rows(50))
+    with connect(store) as conn:
+        run_ingest(conn, plan_ingest(conn, "gaia_source", [path]))
+        before = digest(conn, "gaia_source")
+    write_csv("a.csv", gaia_rows(40, parallax=2.0))
+    process = child(store, path, replace=True, fault=point)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    with connect(store) as conn:
+        assert digest(conn, "gaia_source") == before
+    assert child(store, path, replace=True).wait(60) == 0
+    with connect(store) as conn:
+        assert whole_files(conn) == {str(path): (40, 40)}
+
+
+@pytest.mark.crash
+def test_ctrl_c_in_the_middle_of_a_file_leaves_nothing_of_it(store, gaia_rows, write_csv):
+    path = write_csv("a.csv", gaia_rows(200_000))
+    process = child(store, path)
+    for line in process.stdout:
+        if "rows" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    with connect(store) as conn:
+        assert whole_files(conn) == {}
+
+
+@pytest.mark.crash
+def test_a_lost_connection_says_so_and_leaves_nothing(store, gaia_rows, write_csv):
+    path = write_csv("a.csv", gaia_rows(100))
+    with connect(store) as conn, psycopg.connect(store, autocommit=True) as other:
+        pid = conn.info.backend_pid
+
+        def cut(done, total, words):
+            if words.endswith("100 rows"):
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        with pytest.raises(Interrupted, match="connection was lost"):
+            run_ingest(conn, plan_ingest(conn, "gaia_source", [path]), on_progress=cut)
+    with connect(store) as conn:
+        assert whole_files(conn) == {}
+        run_ingest(conn, plan_ingest(conn, "gaia_source", [path]))
+        assert whole_files(conn) == {str(path): (100, 100)}
+
+
+@pytest.mark.crash
+def test_two_ingests_of_the_same_files_at_once(store, files, digest, undisturbed):
+    both = [child(store, *files), child(store, *reversed(files))]
+    outputs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    outcomes = sorted(outcome for out, _ in outputs for outcome in out.splitlines()[-1].split())
+    assert outcomes == ["already-there", "already-there", "ingested", "ingested"]
+    with connect(store) as conn:
+        assert digest(conn, "gaia_source") == undisturbed
+        assert all(r.passed for r in verify(conn))
+
+
+@pytest.mark.crash
+def test_the_second_ingest_of_a_file_waits_and_says_for_whom(store, gaia_rows, write_csv):
+    from msacat.catalog.checksums import content_sha256
+    from msacat.catalog.connect import advisory_lock
+
+    path = write_csv("a.csv", gaia_rows(10))
+    with (
+        connect(store) as holder,
+        advisory_lock(holder, f"ingest of gaia_source {content_sha256(path)[:16]}"),
+    ):
+        process = child(store, path)
+        line = next(line for line in process.stdout if "Waiting" in line)
+        assert "held by" in line
+        time.sleep(0.2)
+        assert process.poll() is None
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and out.splitlines()[-1] == "ingested"
