@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
+import threading
 
-import click
+import psycopg
 import typer
 
-from msacat.catalog.errors import MsacatError
+from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable
 
 # Verb -> one-line reason for its place. Each module has `register(app)`.
 VERBS = (
@@ -52,34 +52,28 @@ def _print_version(wanted: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; errors on purpose print without a traceback."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `msacat query … | head` ends quietly
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `msacat query … | head` ends quietly
+        # not KeyboardInterrupt: typer would turn it into its own exit code
+        signal.signal(signal.SIGINT, _interrupted)
+        signal.signal(signal.SIGTERM, _interrupted)
     try:
-        code = app(args=arguments, prog_name="msacat", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.Abort:
-        return _fail("stopped", 5)
-    except click.ClickException as error:
-        error.show()
-        return 2
+        app(args=arguments, prog_name="msacat")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
     except MsacatError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted; nothing is half-written, the same command continues", 5)
-    except Exception as error:
-        import psycopg
+    except psycopg.OperationalError as error:
+        return _fail(
+            f"the server: {str(error).strip()}\n  next:     msacat doctor", StoreUnavailable.exit_code
+        )
+    return 0
 
-        if isinstance(error, psycopg.OperationalError) and not os.environ.get("MSACAT_TRACEBACK"):
-            return _fail(f"the server: {str(error).strip()}\n  next:     msacat doctor", 3)
-        raise
+
+def _interrupted(number: int, frame: object) -> None:
+    raise Interrupted("interrupted; nothing is half-written", next_step="the same command continues")
 
 
 def _fail(text: str, code: int) -> int:
     print(f"msacat: {text}", file=sys.stderr)
     return code
-
-
-def entry_point() -> None:
-    """Console script."""
-    sys.exit(main())

@@ -6,11 +6,12 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+from msacat.catalog.errors import Interrupted
 from msacat.cli.output import say
 
 
 class StopSignal:
-    """While the block runs, `asked()` tells whether a signal came; a second one raises KeyboardInterrupt."""
+    """While the block runs, `asked()` tells whether a signal came; a second one raises Interrupted."""
 
     def __init__(self, words: str) -> None:
         self._words, self._asked = words, False
@@ -32,6 +33,6 @@ class StopSignal:
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
-            raise KeyboardInterrupt
+            raise Interrupted("stopped at once; nothing is half-written", next_step="the same command continues")
         self._asked = True
         say(self._words)
