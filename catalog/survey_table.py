@@ -83,7 +83,7 @@ def _column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
     if column.type in FLOATS:
         # BETWEEN is false for NaN and infinities and lets NULL pass: a bypass of the cleaning fails here too.
         # The bounds are cast to the column's own type, so that a real equal to its bound passes.
-        low, high = column.range or (-1e38, 1e38)
+        low, high = column.range or _position_range(spec, column) or (-1e38, 1e38)
         parts.append(
             sql.SQL("CHECK ({0} BETWEEN {1}::{3} AND {2}::{3})").format(
                 name, sql.Literal(str(low)), sql.Literal(str(high)), sql.SQL(column.type)
@@ -97,6 +97,15 @@ def _column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
             )
         )
     return sql.SQL(" ").join(parts)
+
+
+def _position_range(spec: SurveySpec, column: Column) -> tuple[float, float] | None:
+    """Q3C takes any declination without complaint (95 deg gives a pixel): the table does not."""
+    if spec.position and column.name == spec.position.ra:
+        return 0.0, 360.0
+    if spec.position and column.name == spec.position.dec:
+        return -90.0, 90.0
+    return None
 
 
 def create_clean_view(spec: SurveySpec, order: list[str] | None = None) -> list[sql.Composed]:

@@ -1,0 +1,111 @@
+"""What a survey file turns into in the store."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msacat.catalog.column_comments import Described
+from msacat.catalog.errors import UsageError
+from msacat.catalog.register_survey import find_spec, register_survey, registered_specs, update_survey
+from msacat.catalog.star_view import star_features, view_columns
+from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.survey_spec import SurveySpec
+
+BUILTIN = sorted(builtin_specs())
+
+
+def test_every_builtin_survey_registers(conn):
+    order = sorted(builtin_specs().values(), key=lambda s: s.role != "reference")
+    for spec in order:
+        assert register_survey(conn, spec)
+        assert not register_survey(conn, spec)  # the same file again is a no-op
+    assert registered_specs(conn) == builtin_specs()
+    bands = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
+    assert sorted(bands.values()) == list(range(len(bands)))
+    assert {b for spec in order for b in (band.name for band in spec.bands)} == set(bands)
+    stars = view_columns(conn, "matched", "stars")
+    assert {"source_id", "gaia_g", "twomass_ks_err", "bp_coefficients", "apogee_dr17_fe_h", "shared"} <= set(
+        stars
+    )
+    features = star_features(conn, registered_specs(conn))
+    assert [bands[name] for name in features.band_names] == sorted(bands.values())
+    assert conn.execute("SELECT count(*) FROM matched.stars").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("name", [n for n in BUILTIN if builtin_specs()[n].position])
+def test_positional_tables_have_a_q3c_index(conn, name):
+    register_survey(conn, builtin_specs()[name])
+    (definition,) = conn.execute(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'survey' AND tablename = %s AND indexname = %s",
+        [name, f"{name}_q3c"],
+    ).fetchone()
+    assert 'q3c_ang2ipix(ra, "dec")' in definition
+
+
+def test_the_database_itself_refuses_nan_and_out_of_range(conn):
+    register_survey(conn, builtin_specs()["twomass_psc"])
+    insert = (
+        "INSERT INTO survey.twomass_psc (twomass_id, ra, dec, j_mag, file_id) VALUES ('a', {}, {}, {}, 1)"
+    )
+    columns = view_columns(conn, "survey", "twomass_psc")
+    j = next(c for c in columns if c.startswith("j_m"))
+    for ra, dec, mag in (("'NaN'", 0, 1), (0, 95, 1), (0, 0, "'NaN'"), (0, 0, "'Infinity'"), ("NULL", 0, 1)):
+        with pytest.raises(psycopg.errors.IntegrityError), conn.transaction():
+            conn.execute(insert.replace("j_mag", j).format(ra, dec, mag))
+    conn.execute(insert.replace("j_mag", j).format(0, 0, "NULL"))
+
+
+def test_unknown_name_suggests(conn):
+    with pytest.raises(UsageError) as error:
+        find_spec(conn, "gaia_sorce")
+    assert "gaia_source" in (error.value.next_step or "")
+
+
+def changed(spec: SurveySpec, **more) -> SurveySpec:
+    return SurveySpec.model_validate(spec.model_dump() | more)
+
+
+def test_changes_need_a_version_and_keep_meaning(conn):
+    spec = builtin_specs()["twomass_psc"]
+    register_survey(conn, spec)
+    columns = [c.model_dump() for c in spec.columns]
+    extra = {"name": "extra", "type": "real", "published": ["extra"], "description": "A new column."}
+    with pytest.raises(UsageError, match="another file"):
+        register_survey(conn, changed(spec, columns=[*columns, extra]))
+    with pytest.raises(UsageError, match="without a new version"):
+        update_survey(conn, changed(spec, columns=[*columns, extra]))
+    conn.execute("CREATE VIEW mine AS SELECT * FROM survey.twomass_psc_clean")
+    assert update_survey(conn, changed(spec, version=2, columns=[*columns, extra])) == ["column extra added"]
+    assert view_columns(conn, "survey", "twomass_psc_clean")[-1] == "extra"
+    wider = [c | {"range": (-90.0, 90.0)} if c["name"] == spec.bands[0].mag else c for c in columns]
+    with pytest.raises(UsageError, match="reinterpret"):
+        update_survey(conn, changed(spec, version=3, columns=[*wider, extra]))
+
+
+def test_band_names_are_taken_once(conn):
+    register_survey(conn, builtin_specs()["twomass_psc"])
+    with pytest.raises(UsageError, match="band names are taken"):
+        register_survey(conn, changed(builtin_specs()["twomass_psc"], name="copy"))
+
+
+def test_one_reference_for_ever(conn):
+    register_survey(conn, builtin_specs()["gaia_source"])
+    with pytest.raises(UsageError, match="one for ever"):
+        register_survey(conn, changed(builtin_specs()["gaia_source"], name="gaia_dr4", release="gaia_dr4"))
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+
+
+@settings(max_examples=200)
+@given(
+    words, st.sampled_from(["", "mag", "mas/yr", "log(cm.s**-2)"]), st.sampled_from(["", "phot.mag;em.opt.R"])
+)
+def test_comments_read_back(sentence, unit, ucd):
+    sentence = sentence.strip()
+    back = Described.parse(str(Described(sentence, unit, ucd)))
+    if "unit=" not in sentence:
+        assert back == Described(sentence, unit, ucd)
