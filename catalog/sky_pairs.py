@@ -182,22 +182,37 @@ class SkySearch:
         return query, left, right - left
 
     def _separations(self, who, index, ra, dec, pmra, pmdec, ref) -> np.ndarray:
-        """Great-circle distance of star `who` at the epoch of object `index`, in grains."""
+        """Separation of star `who` from object `index`, in grains."""
         # Unit vectors only of stars that have something near: consecutive pairs share theirs.
         used, row = _distinct(who, len(ra))
-        x, y, z = _unit(ra[used], dec[used])
-        vx, vy, vz = _velocity(ra[used], dec[used], pmra[used], pmdec[used])
-        speed2 = vx * vx + vy * vy + vz * vz
+        p = _unit(ra[used], dec[used])
+        v = _velocity(ra[used], dec[used], pmra[used], pmdec[used])
+        speed2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
         epoch = self.epoch[index] if self.epoch.ndim else self.epoch
         years = epoch - (ref[who] if ref.ndim else ref)
-        # The motion is tangential, so the moved vector has length sqrt(1 + (mu t)^2).
-        shrink = 1 / np.sqrt(1 + speed2[row] * years * years)
-        dx = (x[row] + vx[row] * years) * shrink - self.x[index]
-        dy = (y[row] + vy[row] * years) * shrink - self.y[index]
-        dz = (z[row] + vz[row] * years) * shrink - self.z[index]
-        chord = np.sqrt(dx * dx + dy * dy + dz * dz)
-        separation = 2 * np.arcsin(np.minimum(chord / 2, 1.0)) / ARCSEC
-        return np.rint(separation / GRAIN_ARCSEC).astype(np.int64)
+        o = (self.x[index], self.y[index], self.z[index])
+        return _grains([c[row] for c in p], [c[row] for c in v], speed2[row], years, o)
+
+
+def grains_apart(stars: StarPositions, objects: ObjectPositions) -> np.ndarray:
+    """Separation of star i from object i at the object's epoch, int64, in units of GRAIN_ARCSEC."""
+    _check("star", stars.ra, stars.dec, stars.ref_epoch)
+    _check("object", objects.ra, objects.dec, objects.epoch)
+    pmra, pmdec = (np.nan_to_num(np.asarray(pm, float), nan=0.0) * MAS for pm in (stars.pmra, stars.pmdec))
+    v = _velocity(stars.ra, stars.dec, pmra, pmdec)
+    years = np.asarray(objects.epoch, float) - stars.ref_epoch
+    speed2 = v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
+    return _grains(_unit(stars.ra, stars.dec), v, speed2, years, _unit(objects.ra, objects.dec))
+
+
+def _grains(p, v, speed2, years, o) -> np.ndarray:
+    """Great-circle distance of p + v * years from o, in grains; p, o unit vectors, v tangential with square speed2."""
+    # The motion is tangential, so the moved vector has length sqrt(1 + (speed years)^2).
+    shrink = 1 / np.sqrt(1 + speed2 * years * years)
+    dx, dy, dz = ((p[i] + v[i] * years) * shrink - o[i] for i in range(3))
+    chord = np.sqrt(dx * dx + dy * dy + dz * dz)
+    separation = 2 * np.arcsin(np.minimum(chord / 2, 1.0)) / ARCSEC
+    return np.rint(separation / GRAIN_ARCSEC).astype(np.int64)
 
 
 def _half_width(dec, reach) -> np.ndarray:

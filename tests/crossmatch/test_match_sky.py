@@ -10,64 +10,6 @@ from hypothesis import strategies as st
 from msacat.catalog import sky_pairs
 from msacat.catalog.match_sky import ObjectPositions, StarPositions, mutual_nearest
 
-ARCSEC = np.arccos(np.longdouble(-1)) / (180 * 3600)
-GRAIN = np.longdouble("1e-8")
-
-
-def moved(stars: StarPositions, epoch: float) -> tuple[np.ndarray, np.ndarray]:
-    """Position of every star at `epoch`, rad: a step on the tangent plane, then back to the sphere."""
-    ra, dec = (np.radians(np.asarray(x, np.longdouble)) for x in (stars.ra, stars.dec))
-    years = np.longdouble(epoch) - np.asarray(stars.ref_epoch, np.longdouble)
-    east, north = (
-        np.nan_to_num(np.asarray(pm, np.longdouble)) * ARCSEC / 1000 * years
-        for pm in (stars.pmra, stars.pmdec)
-    )
-    # The inverse gnomonic projection: a uniform straight motion in the tangent plane.
-    down = np.cos(dec) - north * np.sin(dec)
-    return ra + np.arctan2(east, down), np.arctan2(np.sin(dec) + north * np.cos(dec), np.hypot(east, down))
-
-
-def great_circle_grains(
-    stars: StarPositions, objects: ObjectPositions, far_arcsec: float = 100
-) -> np.ndarray:
-    """Vincenty's formula for every pair, (stars, objects), in units of 1e-8 arcsec.
-
-    Pairs further than `far_arcsec` apart in declination alone are only said to be far.
-    """
-    out = np.full((len(stars), len(objects)), np.iinfo(np.int64).max)
-    epochs = np.broadcast_to(objects.epoch, len(objects))
-    for epoch in np.unique(epochs):
-        all_ra, all_dec = moved(stars, epoch)
-        for j in np.flatnonzero(epochs == epoch):
-            ra2, dec2 = (np.radians(np.longdouble(x)) for x in (objects.ra[j], objects.dec[j]))
-            near = np.flatnonzero(np.abs(all_dec - dec2) < far_arcsec * ARCSEC)
-            dec1, d = all_dec[near], ra2 - all_ra[near]
-            a = np.cos(dec2) * np.sin(d)
-            b = np.cos(dec1) * np.sin(dec2) - np.sin(dec1) * np.cos(dec2) * np.cos(d)
-            c = np.sin(dec1) * np.sin(dec2) + np.cos(dec1) * np.cos(dec2) * np.cos(d)
-            out[near, j] = np.rint(np.arctan2(np.hypot(a, b), c) / ARCSEC / GRAIN)
-    return out
-
-
-def oracle(stars, objects, radius_arcsec, grains):
-    """{source_id: (id or None, separation, n_candidates)} by looking at every pair."""
-    limit = round(radius_arcsec * 1e8)
-    flagged = np.zeros(len(objects), bool) if objects.flagged is None else objects.flagged
-    near = grains <= limit
-    favourite = {}
-    for j in range(len(objects)):
-        who = np.flatnonzero(near[:, j])
-        if len(who):
-            favourite[j] = min(who, key=lambda i: (grains[i, j], stars.source_id[i]))
-    result = {}
-    for i in range(len(stars)):
-        which = np.flatnonzero(near[i])
-        if len(which):
-            j = min(which, key=lambda j: (flagged[j], grains[i, j], objects.id[j]))
-            match = objects.id[j] if favourite[j] == i else None
-            result[int(stars.source_id[i])] = (match, grains[i, j] * 1e-8, len(which))
-    return result
-
 
 def as_dict(stars, objects, matches):
     assert len(np.unique(matches.star)) == len(matches)
@@ -85,16 +27,6 @@ def assert_same(found, expected):
         assert found[source_id][0] == match, source_id
         assert found[source_id][1] == pytest.approx(separation, abs=2.5e-8)
         assert found[source_id][2] == n
-
-
-def offset(ra, dec, east_arcsec, north_arcsec):
-    """Points at tangent-plane offsets from (ra, dec) deg."""
-    e, n = (np.asarray(x, float) * np.pi / 180 / 3600 for x in (east_arcsec, north_arcsec))
-    a, d = np.radians(ra), np.radians(dec)
-    x = np.cos(d) * np.cos(a) - e * np.sin(a) - n * np.sin(d) * np.cos(a)
-    y = np.cos(d) * np.sin(a) + e * np.cos(a) - n * np.sin(d) * np.sin(a)
-    z = np.sin(d) + n * np.cos(d)
-    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def clear_cut(grains, limit):
@@ -118,10 +50,10 @@ PLACES = [(0, 90), (77, -90), (0, 0), (359.9999, 12), (0.0001, -67), (180, 89.99
     st.sampled_from([0.3, 1.0, 3.0]),
     st.booleans(),
 )
-def test_equals_brute_force(place, seed, n_stars, n_objects, radius, text_ids):
+def test_equals_brute_force(sky_oracle, place, seed, n_stars, n_objects, radius, text_ids):
     rng = np.random.default_rng(seed)
     spread = 4 * radius
-    ra, dec = offset(*place, *rng.uniform(-spread, spread, (2, n_stars)))
+    ra, dec = sky_oracle.offset(*place, *rng.uniform(-spread, spread, (2, n_stars)))
     speed = rng.choice([0.0, 5.0, 500.0, 10_000.0], n_stars)
     pmra, pmdec = speed * rng.uniform(-1, 1, (2, n_stars))
     pmra[rng.random(n_stars) < 0.2] = np.nan
@@ -129,12 +61,12 @@ def test_equals_brute_force(place, seed, n_stars, n_objects, radius, text_ids):
     stars = StarPositions(rng.permutation(n_stars) + 2**60, ra, dec, pmra, pmdec, 2016.0)
     epoch = rng.uniform(1985, 2024, n_objects)
     # Half of the objects are counterparts of stars where those were at the time, the others anywhere near.
-    ora, odec = offset(*place, *rng.uniform(-spread, spread, (2, n_objects)))
+    ora, odec = sky_oracle.offset(*place, *rng.uniform(-spread, spread, (2, n_objects)))
     for j in range(n_objects):
         if n_stars and rng.random() < 0.5:
-            a, d = (np.degrees(x.astype(float)) for x in moved(stars, epoch[j]))
+            a, d = (np.degrees(x.astype(float)) for x in sky_oracle.moved(stars, epoch[j]))
             i = rng.integers(n_stars)
-            ora[j], odec[j] = offset(a[i], d[i], *rng.normal(0, radius / 2, 2))
+            ora[j], odec[j] = sky_oracle.offset(a[i], d[i], *rng.normal(0, radius / 2, 2))
     for array in (ra, dec, pmra, pmdec):  # duplicate stars and objects, which tie exactly
         if n_stars > 3:
             array[1] = array[0]
@@ -144,10 +76,10 @@ def test_equals_brute_force(place, seed, n_stars, n_objects, radius, text_ids):
     ids = rng.permutation(n_objects)
     ids = np.array([b"J%07d+" % i for i in ids], dtype="S9") if text_ids else ids
     objects = ObjectPositions(ids, ora, odec, epoch, rng.random(n_objects) < 0.2)
-    grains = great_circle_grains(stars, objects)
+    grains = sky_oracle.great_circle_grains(stars, objects)
     assume(clear_cut(grains, round(radius * 1e8)))
     found = as_dict(stars, objects, mutual_nearest(stars, objects, radius))
-    assert_same(found, oracle(stars, objects, radius, grains))
+    assert_same(found, sky_oracle.oracle(stars, objects, radius, grains))
 
     # Another order of both sides is the same answer.
     p, q = rng.permutation(n_stars), rng.permutation(n_objects)
@@ -158,7 +90,7 @@ def test_equals_brute_force(place, seed, n_stars, n_objects, radius, text_ids):
 
 
 @pytest.fixture(scope="module")
-def whole_sky():
+def whole_sky(sky_oracle):
     """5000 stars all over the sky, crowded at the poles and along RA 0, a few very fast; 5000 objects."""
     rng = np.random.default_rng(7)
     n = 5000
@@ -176,16 +108,16 @@ def whole_sky():
     order = rng.permutation(n)
     for j, i in enumerate(order):
         one = StarPositions(*(np.array([c[i]]) for c in (stars.source_id, ra, dec, pmra, pmdec)), 2016.0)
-        a, d = (np.degrees(x.astype(float))[0] for x in moved(one, epoch[j]))
-        ora[j], odec[j] = offset(a, d, *rng.normal(0, 0.4, 2))
+        a, d = (np.degrees(x.astype(float))[0] for x in sky_oracle.moved(one, epoch[j]))
+        ora[j], odec[j] = sky_oracle.offset(a, d, *rng.normal(0, 0.4, 2))
     objects = ObjectPositions(rng.permutation(n), ora, odec, epoch)
-    return stars, objects, great_circle_grains(stars, objects)
+    return stars, objects, sky_oracle.great_circle_grains(stars, objects)
 
 
 @pytest.mark.parametrize("radius", [0.5, 2.0, 30.0])
-def test_five_thousand_stars_everywhere(whole_sky, radius, monkeypatch):
+def test_five_thousand_stars_everywhere(sky_oracle, whole_sky, radius, monkeypatch):
     stars, objects, grains = whole_sky
-    expected = oracle(stars, objects, radius, grains)
+    expected = sky_oracle.oracle(stars, objects, radius, grains)
     assert sum(match is not None for match, _, _ in expected.values()) > 2500
     assert_same(as_dict(stars, objects, mutual_nearest(stars, objects, radius)), expected)
     # Small chunks and batches change nothing.
@@ -195,9 +127,9 @@ def test_five_thousand_stars_everywhere(whole_sky, radius, monkeypatch):
 
 
 @pytest.mark.parametrize(("ra", "dec"), [(10.0, 0.0), (0.0, 0.0), (200.0, 60.0), (33.0, -85.0)])
-def test_equally_near_objects_and_stars_go_to_the_smaller_id(ra, dec):
+def test_equally_near_objects_and_stars_go_to_the_smaller_id(sky_oracle, ra, dec):
     east, north = np.array([0.5, -0.5]), np.zeros(2)
-    two_ra, two_dec = offset(ra, dec, east, north)
+    two_ra, two_dec = sky_oracle.offset(ra, dec, east, north)
     still = np.zeros(1)
     star = StarPositions(np.array([5]), np.array([ra]), np.array([dec]), still, still, 2016.0)
     for ids in ([3, 9], [9, 3]):
