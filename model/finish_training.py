@@ -1,0 +1,79 @@
+"""After the last step: calibrate the intervals on stars that trained nothing, write the model folder."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from msacat.model.calibrate_intervals import Calibration, fit_calibration
+from msacat.model.held_out import HeldOut, hold_out
+from msacat.model.model_card import model_card
+from msacat.model.model_folder import StoredModel, save_model
+from msacat.model.out_of_support import support_limit
+from msacat.model.star_network import StarNetwork
+from msacat.model.train_config import StarStream, TrainReport
+
+MIN_CALIBRATION_STARS = 30
+
+
+def finish_training(
+    model: StarNetwork,
+    stream: StarStream,
+    folder: Path,
+    report: TrainReport,
+    provenance: dict,
+    device: torch.device,
+) -> StoredModel:
+    """Calibrate, measure the support, save; adds to `report.notes` what could not be done."""
+    model.eval()
+    calibration = calibrate(model, stream, report.notes, device)
+    stored = StoredModel(
+        model,
+        calibration,
+        support_limit(model, stream, device),
+        [],
+        report.offsets,
+        {
+            k: getattr(report, k)
+            for k in ("steps", "epochs", "seconds", "stars", "final_losses", "notes", "resumed_from")
+        },
+        provenance,
+        _code_version(),
+    )
+    save_model(folder, stored, model_card(stored))
+    return stored
+
+
+def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: torch.device) -> Calibration:
+    """Factors from the `calibrate` part: survey hidden (twice, different surveys), and spectrum hidden too."""
+    regimes = ["survey_hidden", "survey_hidden"]
+    if model.scaling.n_xp:
+        regimes.append("xp_and_survey_hidden")
+    held: list[HeldOut] = []
+    n = 0
+    for block in stream.blocks("calibrate", 0, model.config.seed):
+        rng = np.random.default_rng([model.config.seed, n])
+        held += [hold_out(model, block, regime, rng, device) for regime in regimes]
+        n += len(block)
+        if n >= model.config.calibrate_stars:
+            break
+    if n < MIN_CALIBRATION_STARS:
+        notes.append(f"only {n} stars to calibrate on: intervals are the model's own, uncalibrated")
+        held = []
+    features = model.scaling.features
+    if not held:
+        empty = np.zeros((0, model.scaling.n_cells))
+        labels = np.zeros((0, len(features.labels)))
+        no = np.zeros(0)
+        held = [HeldOut(empty > 0, empty, empty, empty, empty, labels, labels, labels, labels, no, no > 0)]
+    return fit_calibration(HeldOut.concatenate(held), len(features.bands), len(features.labels))
+
+
+def _code_version() -> str:
+    try:
+        return version("msacat")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"

@@ -1,0 +1,152 @@
+"""Fits the mixture prior by stepwise EM with per-cell noise, missing cells and outlier cells left out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from msacat.model.mixture_prior import MixturePrior
+from msacat.model.scale_features import Cells
+
+BATCH = 2048
+OUTLIER_SIGMA = 5.0  # a training cell further from its star's other cells is left out, one a pass
+PRIOR_STARS = 3.0  # pseudo-stars pulling loadings to 0: rare bands must not fit their few stars exactly
+PRIOR_PSI = 0.05
+
+
+def default_size(n_stars: int, n_cells_seen: int) -> tuple[int, int]:
+    """(components, latent) that `n_stars` can support: 8 x 14 from 20,000 stars with spectra."""
+    latent = max(1, min(14, n_cells_seen - 1, 2 + n_cells_seen // 4))
+    for least, components in ((12_000, 8), (3_000, 4), (600, 2)):
+        if n_stars >= least:
+            return components, latent
+    return 1, latent
+
+
+def fit_mixture(
+    cells: Cells,
+    components: int | None,
+    latent: int | None,
+    seed: int,
+    passes: int = 6,
+    check: Callable[[], None] = lambda: None,
+    seconds: float | None = None,
+) -> MixturePrior:
+    """EM over `cells` (a random sample, tensors on one device); the same seed gives the same prior.
+
+    `check` is called between batches and may raise. `seconds` ends the fit early (then the same seed need
+    not give the same prior).
+    """
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    known = cells.observed_BD | cells.derived_BD
+    usable = known.any(1) & ~cells.proxy_B
+    x, s, known = cells.value_BD[usable], cells.var_BD[usable], known[usable].clone()
+    n_seen = int((known.sum(0) > 0).sum())
+    auto = default_size(len(x), n_seen)
+    C, Q = components or auto[0], latent or auto[1]
+    generator = torch.Generator().manual_seed(seed)
+
+    one = MixturePrior(x.shape[1], 1, Q).to(x.device)
+    one.W_CDQ[:] = 0.3 * torch.randn(1, x.shape[1], Q, generator=generator).to(x.device)
+    first = slice(0, min(len(x), 4 * BATCH))
+    _em(one, x[first], s[first], known[first], 12, generator, robust=False, check=check, until=until)
+    if C == 1:
+        _em(one, x, s, known, passes, generator, robust=True, check=check, until=until)
+        return one
+    prior = _split(one, x[first], s[first], known[first], C, generator)
+    _em(prior, x, s, known, passes, generator, robust=True, check=check, until=until)
+    return prior
+
+
+def _split(one: MixturePrior, x, s, known, C: int, generator: torch.Generator) -> MixturePrior:
+    """k-means on the single model's latent positions seeds the components."""
+    z = one._expect(x, s, known).z_CBQ[0]
+    centres = z[torch.randperm(len(z), generator=generator)[:1].to(z.device)]
+    for _ in range(C - 1):  # k-means++ seeding
+        far = torch.cdist(z, centres).min(1).values ** 2
+        pick = torch.multinomial(far.double().cpu() + 1e-12, 1, generator=generator)
+        centres = torch.cat([centres, z[pick.to(z.device)]])
+    for _ in range(10):
+        nearest = torch.cdist(z, centres).argmin(1)
+        for c in range(C):
+            if bool((nearest == c).any()):
+                centres[c] = z[nearest == c].mean(0)
+    prior = MixturePrior(one.mu_CD.shape[1], C, one.latent).to(x.device)
+    prior.mu_CD[:] = one.mu_CD + centres @ one.W_CDQ[0].T
+    prior.W_CDQ[:] = 0.8 * one.W_CDQ
+    prior.psi_CD[:] = one.psi_CD
+    share = torch.bincount(nearest, minlength=C).to(x.dtype) + 1.0
+    prior.log_pi_C[:] = torch.log(share / share.sum())
+    return prior
+
+
+@torch.no_grad()
+def _em(prior, x, s, known, passes, generator, robust, check, until) -> None:
+    """Stepwise EM: running averages of the sufficient statistics, a new M-step after every batch."""
+    averages: tuple[Tensor, ...] | None = None
+    step = 0
+    n_batches = max(1, len(x) // BATCH)
+    for number in range(passes):
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        for rows in order.chunk(n_batches):
+            check()
+            if time.monotonic() > until and step:
+                return
+            visible = known[rows]
+            stats = _statistics(prior, x[rows], s[rows], visible)
+            rate = (step + 2.0) ** -0.6 if n_batches > 1 else 1.0
+            averages = (
+                stats
+                if averages is None
+                else tuple(a + rate * (b - a) for a, b in zip(averages, stats, strict=True))
+            )
+            step += 1
+            _maximise(prior, averages, len(x))
+            if robust and number >= passes // 2:
+                z = prior._posterior_once(x[rows], s[rows], visible).loo_z_BD
+                worst, which = z.abs().max(1)
+                bad = (worst > OUTLIER_SIGMA) & (visible.sum(1) > 3)
+                known[rows[bad], which[bad]] = False
+
+
+def _statistics(prior: MixturePrior, x, s, visible) -> tuple[Tensor, ...]:
+    """Means over the batch of everything the M-step needs (float64)."""
+    e = prior._expect(x, s, visible)
+    B, Q, D = len(x), prior.latent, x.shape[1]
+    one = torch.ones_like(e.z_CBQ[..., :1])
+    z1 = torch.cat([e.z_CBQ, one], 2)
+    zz = z1[..., :, None] * z1[..., None, :]
+    zz[..., :Q, :Q] += e.cov_CBQQ
+    r = e.resp_CB[:, :, None]
+    rw = r * e.weight_CBD
+    normal = (rw.mT @ zz.flatten(2)).reshape(-1, D, Q + 1, Q + 1)
+    right = (rw * x[None]).mT @ z1
+    seen = r * visible[None]
+    gain = prior.psi_CD[:, None] * e.weight_CBD
+    squared = (torch.where(visible[None], x[None] - e.factor_CBD, 0.0) ** 2 + e.factor_var_CBD) * visible[
+        None
+    ]
+    psi = (r * (gain**2 * squared + prior.psi_CD[:, None] * (1 - gain) * visible[None])).sum(1)
+    return tuple(t.double() / B for t in (normal, right, psi, seen.sum(1), e.resp_CB.sum(1), rw.sum(1)))
+
+
+def _maximise(prior: MixturePrior, averages: tuple[Tensor, ...], n_stars: int) -> None:
+    normal, right, psi, seen, resp, weight = averages
+    Q = prior.latent
+    pseudo = PRIOR_STARS / n_stars
+    # One pseudo-star has the typical weight of the cell's own measurements; unseen cells get weight 1.
+    typical = torch.where(seen > 0, weight / seen.clamp_min(1e-12), torch.ones_like(weight))
+    ridge = pseudo * typical
+    eye = torch.eye(Q + 1, dtype=normal.dtype, device=normal.device)
+    eye[Q, Q] = 0.1  # the mean is pulled less than the loadings
+    solved = torch.linalg.solve(normal + ridge[..., None, None] * eye, right[..., None])[..., 0]
+    prior.W_CDQ[:] = solved[..., :Q].to(prior.W_CDQ.dtype)
+    prior.mu_CD[:] = solved[..., Q].to(prior.mu_CD.dtype)
+    new_psi = (psi + pseudo * PRIOR_PSI) / (seen + pseudo)
+    prior.psi_CD[:] = new_psi.clamp(1e-6, 1e4).to(prior.psi_CD.dtype)
+    share = (resp + 1e-3) / (resp + 1e-3).sum()
+    prior.log_pi_C[:] = torch.log(share).to(prior.log_pi_C.dtype)

@@ -1,0 +1,106 @@
+"""Hides measured values from the model as enrichment will find them missing, and records how it does.
+
+Used by calibration (part `calibrate`) and by scores (part `test`): one code decides what "hidden" means.
+Regimes: `as_observed` (nothing hidden: for labels, which are never inputs), `survey_hidden` (one of the
+star's surveys, its spectrum as it is), `xp_hidden` (the spectrum), `xp_and_survey_hidden`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from msacat.catalog.surveys.star_block import StarBlock
+from msacat.model.hide_features import group_of_cells
+from msacat.model.star_network import StarNetwork
+
+REGIMES = ("as_observed", "survey_hidden", "xp_hidden", "xp_and_survey_hidden")
+BATCH = 1024
+
+
+@dataclass
+class HeldOut:
+    """Numpy arrays of some stars in one regime; scaled units.
+
+    scored_BD  hidden cells with something to compare with
+    value_BD, var_BD  the measurement (or synthetic magnitude) and its error variance
+    mean_BD, sd_BD    the prediction
+    label_BL, label_err_BL, label_mean_BL, label_sd_BL   NaN where there is no label
+    xp_seen_B  some of the spectrum was visible
+    """
+
+    scored_BD: np.ndarray
+    value_BD: np.ndarray
+    var_BD: np.ndarray
+    mean_BD: np.ndarray
+    sd_BD: np.ndarray
+    label_BL: np.ndarray
+    label_err_BL: np.ndarray
+    label_mean_BL: np.ndarray
+    label_sd_BL: np.ndarray
+    g_B: np.ndarray
+    xp_seen_B: np.ndarray
+
+    def deviations(self) -> np.ndarray:
+        """|measured − predicted| / sigma of both together."""
+        return np.abs(self.value_BD - self.mean_BD) / np.sqrt(self.sd_BD**2 + self.var_BD)
+
+    @staticmethod
+    def concatenate(parts: list[HeldOut]) -> HeldOut:
+        return HeldOut(
+            *(np.concatenate([getattr(p, n) for p in parts]) for n in HeldOut.__dataclass_fields__)
+        )
+
+
+@torch.no_grad()
+def hold_out(
+    model: StarNetwork, block: StarBlock, regime: str, rng: np.random.Generator, device: torch.device
+) -> HeldOut:
+    """Predict the stars of `block` with one random survey and/or the spectrum hidden."""
+    scaling, M = model.scaling, model.scaling.n_bands
+    block = block.take(np.isfinite(block.mag_BM).any(1))
+    cells = scaling.encode(block)
+    group = group_of_cells(scaling.features)
+    known = cells.observed_BD | cells.derived_BD
+    hidden = np.zeros_like(known)
+    if "survey" in regime:
+        hidden |= group == _survey_to_hide(known, group, rng)[:, None]
+    if "xp" in regime:
+        hidden |= group < 0
+    hidden[:, scaling.reference] = False
+    visible = cells.observed_BD & ~hidden
+    labels, label_err = model.labels.encode(block.label_BL, block.label_err_BL)
+    q = model.labels.quantity_of_label
+    offset = (model.label_offset_L * model.fitted_L).detach().cpu().numpy()
+    means, sds, label_means, label_sds = [], [], [], []
+    model.eval()
+    for start in range(0, len(block), BATCH):
+        rows = slice(start, start + BATCH)
+        _, out = model(cells.take(rows).to(device), torch.as_tensor(visible[rows]).to(device))
+        means.append(out.mean_BD.cpu().numpy())
+        sds.append(out.sd_BD.cpu().numpy())
+        label_means.append(out.label_BQ.cpu().numpy()[:, q] + offset)
+        label_sds.append(out.label_sd_BQ.cpu().numpy()[:, q])
+    return HeldOut(
+        known & ~visible,
+        cells.value_BD,
+        cells.var_BD,
+        np.concatenate(means),
+        np.concatenate(sds),
+        labels,
+        label_err,
+        np.concatenate(label_means),
+        np.concatenate(label_sds),
+        cells.norm_B,
+        visible[:, M:].any(1),
+    )
+
+
+def _survey_to_hide(known: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For every star one of the surveys that say something of it, at random; −9 where none does."""
+    n = group.max() + 1
+    seen = np.stack([known[:, group == g].any(1) for g in range(n)], axis=1)
+    draw = np.where(seen, rng.random(seen.shape), -1.0)
+    return np.where(seen.any(1), draw.argmax(1), -9)

@@ -1,0 +1,104 @@
+"""README.md of a model folder: what it is, what it was made from, how good it is, where it fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msacat.model.calibrate_intervals import G_EDGES
+
+if TYPE_CHECKING:
+    from msacat.model.model_folder import StoredModel
+    from msacat.model.predict_stars import StarModel
+    from msacat.model.train_config import TrainReport
+
+
+def write_model_card(folder: Path, model: StarModel, report: TrainReport, scores: list[dict]) -> None:
+    """Seal the folder again with held-out `scores` (score_model.Score as dicts) and the card that shows them."""
+    from msacat.model.model_folder import save_model
+
+    training = model.stored.training | {"notes": report.notes}
+    stored = replace(model.stored, scores=scores, training=training)
+    save_model(folder, stored, model_card(stored))
+
+
+def model_card(model: StoredModel) -> str:
+    """Markdown text."""
+    scaling, training = model.network.scaling, model.training
+    features = scaling.features
+    lines = [
+        "# A msacat model",
+        "",
+        "Masked autoencoder over a mixture-of-factor-analysers prior: fills in the magnitudes, XP coefficients and",
+        "labels a star lacks, with calibrated intervals. Equations: docs/model.md of msacat.",
+        "",
+        f"* Code: msacat {model.code_version}",
+        f"* Trained on {training['stars']['train']:,} stars, {training['steps']:,} steps "
+        f"({training['epochs']:.1f} epochs) in {training['seconds']:.0f} s; "
+        f"{scaling.n_xp:,} stars of the sample had a spectrum.",
+        f"* Prior: {model.network.prior.components} components of {model.network.prior.latent} dimensions; "
+        f"network: {sum(p.numel() for p in model.network.network.parameters()):,} weights.",
+    ]
+    lines += [f"* {key}: {value}" for key, value in sorted({**features.extra, **model.provenance}.items())]
+    lines += [
+        "",
+        "## Use",
+        "",
+        "`msacat enrich --model <this folder>`; magnitudes are in each survey's published system.",
+        "",
+    ]
+    lines += ["## Bands", "", "| band | measured in the sample | support |", "|---|---|---|"]
+    for m, band in enumerate(features.bands):
+        how = "measured" if not scaling.through_xp_M[m] else "only through XP spectra (synthetic)"
+        if not scaling.supported_bands[m]:
+            how = "none: always NULL"
+        lines.append(f"| {band.name} | {int(scaling.n_seen_M[m]):,} | {how} |")
+    lines += ["", "## Held-out numbers", ""]
+    if model.scores:
+        lines += [
+            "Stars of the test part, against their measurements (whose own errors are part of NMAD).",
+            "",
+            "| quantity | regime | n | bias | NMAD | RMSE | unit | in 68 % | in 95 % |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {s['quantity']} | {s['regime']} | {s['n']:,} | {s['bias']:+.4f} | {s['nmad']:.4f} | {s['rmse']:.4f} "
+            f"| {s['unit']} | {s['coverage68']:.3f} | {s['coverage95']:.3f} |"
+            for s in model.scores
+        ]
+    else:
+        lines.append("None: no star was left to test on.")
+    lines += [
+        "",
+        "## Calibration",
+        "",
+        "Factors on sigma for 68 % intervals, spectrum visible / not, by G:",
+        "",
+    ]
+    edges = [f"< {G_EDGES[0]:.0f}", *(f"{g:.0f}" for g in G_EDGES)]
+    lines += ["| band | " + " | ".join(edges) + " |", "|---" * (len(edges) + 1) + "|"]
+    for m, band in enumerate(features.bands):
+        f = model.calibration.band_VMTX[0, m]
+        lines.append(f"| {band.name} | " + " | ".join(f"{x[1]:.2f} / {x[0]:.2f}" for x in f) + " |")
+    if model.offsets:
+        lines += [
+            "",
+            "## Fitted offsets",
+            "",
+            "Bands: synthetic − survey (mag). Labels: survey − reference scale (dex).",
+            "",
+        ]
+        lines += [f"* {name}: {value:+.4f}" for name, value in model.offsets.items()]
+    lines += [
+        "",
+        "## Known limits",
+        "",
+        *(f"* {note}" for note in training["notes"]),
+        "* Intervals are calibrated on stars like those of the calibrate part; a star unlike any trained on is",
+        "  flagged `suspect`, not corrected.",
+        "* XP coefficient errors are given without correlations.",
+        "* Magnitudes are not dereddened; extinction is learned only as far as the training sky shows it.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,352 @@
+"""From a StarBlock to scaled cells: what the prior and the network read, without any sentinel.
+
+A *cell* is one scaled number of a star: the reference magnitude G itself, a colour band − G for every
+other band, and c / F_G for the 110 XP coefficients, with F_G = 10**(−0.4 (G − g0)). Each cell is
+centred by its median and divided by its robust width, fitted once on training stars and stored with the
+model, and carries the variance of its measurement error in the same units. Whether a cell was measured
+is a bit beside it, never a number in it (docs/model.md).
+
+Suffixes: B stars, M bands, K XP coefficients, D = M + K cells (D = M without XP).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from msacat.catalog.errors import InputRejected
+from msacat.catalog.surveys.star_block import K, StarBlock
+from msacat.catalog.surveys.star_features import StarFeatures
+from msacat.model.synthetic_bands import SyntheticBands
+
+MAG_PER_FLUX = 2.5 / np.log(10.0)  # mag per unit of relative flux
+MAX_ERR_MAG = 5.0  # a larger published error says no more than this one, and its square stays finite
+MAX_SCALED = 60.0  # robust widths; beyond this a cell is an accident, and its square must stay finite
+MIN_SUPPORT = 20  # stars with a band below which the model gives no number for it
+XP_FLOOR = 0.01  # of a coefficient's robust width: no spectrum is known better than its calibration
+
+
+@dataclass
+class Cells:
+    """Scaled cells of some stars (tensors, or numpy arrays before `to`).
+
+    value_BD     float32, scaled; 0 where nothing stands (read only under `observed` or `derived`)
+    var_BD       float32, variance of the measurement error in scaled units, floor included; 1 where nothing
+    observed_BD  bool, measured
+    derived_BD   bool, not measured but computed from the star's own XP: a target, never an input
+    guessed_BD   bool, measured without a published error (the survey's typical error stands in)
+    scalar_BX    float32, inputs from parallax and proper motion, four a scalar (see `_scalar_inputs`)
+    norm_B       float32, mag, the magnitude everything is normalised by; NaN = star without input
+    proxy_B      bool, norm_B was guessed from another band because the reference band is missing
+    """
+
+    value_BD: torch.Tensor
+    var_BD: torch.Tensor
+    observed_BD: torch.Tensor
+    derived_BD: torch.Tensor
+    guessed_BD: torch.Tensor
+    scalar_BX: torch.Tensor
+    norm_B: torch.Tensor
+    proxy_B: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.norm_B)
+
+    def take(self, index) -> Cells:
+        return Cells(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def to(self, device: torch.device) -> Cells:
+        return Cells(*(_tensor(getattr(self, f.name), device) for f in fields(self)))
+
+    @staticmethod
+    def concatenate(parts: list[Cells]) -> Cells:
+        return Cells(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Cells)))
+
+
+@dataclass(frozen=True)
+class FeatureScaling:
+    """The fitted scaling; arrays in the order of `features`, all finite."""
+
+    features: StarFeatures
+    g0: float  # mag, at which F_G = 1
+    center_D: np.ndarray
+    scale_D: np.ndarray  # > 0
+    xp_typical_K: np.ndarray  # scaled error of a coefficient whose error is not published
+    n_seen_M: np.ndarray  # training stars with a measurement of the band
+    n_derived_M: np.ndarray  # ... with a synthetic magnitude from their XP
+    n_xp: int  # training stars with at least half a spectrum
+    err_mag_T: np.ndarray  # mag, grid of `err_MT`
+    err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
+    through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra
+    synthetic: SyntheticBands
+
+    @property
+    def supported_bands(self) -> np.ndarray:
+        """Bands the model may give numbers for."""
+        return (self.n_seen_M >= MIN_SUPPORT) | (self.n_derived_M >= MIN_SUPPORT)
+
+    @property
+    def n_bands(self) -> int:
+        return len(self.features.bands)
+
+    @property
+    def n_cells(self) -> int:
+        return self.n_bands + (K if self.features.xp else 0)
+
+    @property
+    def reference(self) -> int:
+        return self.features.band_names.index(self.features.reference_band)
+
+    def to_json(self) -> dict:
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "synthetic"}
+        data = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in data.items()}
+        return data | {"features": self.features.to_json()}
+
+    @staticmethod
+    def from_json(data: dict) -> FeatureScaling:
+        kinds = {"n_seen_M": np.int64, "n_derived_M": np.int64, "through_xp_M": np.bool_}
+        features = StarFeatures.from_json(data["features"])
+        values = {
+            k: np.asarray(v, kinds.get(k, np.float64)) if isinstance(v, list) else v for k, v in data.items()
+        }
+        return FeatureScaling(**values | {"features": features, "synthetic": SyntheticBands.of(features)})
+
+    def encode(self, block: StarBlock) -> Cells:
+        """The scaled cells of `block` (numpy arrays inside; call `.to(device)`)."""
+        derived = self.synthetic.from_spectra(block, self.through_xp_M)
+        raw = _normalise(
+            self.features, block, self._colour_medians(), self._colour_widths(), self.g0, derived
+        )
+        M = self.n_bands
+        value = (raw.value - self.center_D) / self.scale_D
+        var = raw.var / self.scale_D**2
+        if self.features.xp:
+            missing_err = raw.observed[:, M:] & ~np.isfinite(var[:, M:])
+            var[:, M:] = np.where(missing_err, self.xp_typical_K**2, var[:, M:] + XP_FLOOR**2)
+            raw.guessed[:, M:] = missing_err
+        known = raw.observed | raw.derived
+        var = np.where(known, np.clip(var, 1e-8, 1e6), 1.0)
+        value = np.where(known, np.clip(value, -MAX_SCALED, MAX_SCALED), 0.0)
+        return Cells(
+            value.astype(np.float32),
+            var.astype(np.float32),
+            raw.observed,
+            raw.derived,
+            raw.guessed & raw.observed,
+            _scalar_inputs(block, raw.norm, self.g0),
+            raw.norm.astype(np.float32),
+            raw.proxy,
+        )
+
+    def magnitudes(self, value_BD: np.ndarray, norm_B: np.ndarray) -> np.ndarray:
+        """Bands of scaled cells back to mag_BM (float64)."""
+        mag = value_BD[:, : self.n_bands] * self.scale_D[: self.n_bands] + self.center_D[: self.n_bands]
+        offset = np.repeat(np.asarray(norm_B, np.float64)[:, None], self.n_bands, axis=1)
+        offset[:, self.reference] = 0.0  # G is itself, not a colour
+        return mag + offset
+
+    def coefficients(self, value_BD: np.ndarray, norm_B: np.ndarray) -> np.ndarray:
+        """XP cells back to coefficients_BK in Gaia's internal flux units (float64)."""
+        M = self.n_bands
+        relative = value_BD[:, M:] * self.scale_D[M:] + self.center_D[M:]
+        return relative * _reference_flux(norm_B, self.g0)[:, None]
+
+    def coefficient_unit(self, norm_B: np.ndarray) -> np.ndarray:
+        """Gaia flux units of one scaled unit of each coefficient, (B, K)."""
+        return self.scale_D[self.n_bands :] * _reference_flux(norm_B, self.g0)[:, None]
+
+    def _colour_medians(self) -> np.ndarray:
+        median = self.center_D[: self.n_bands].copy()
+        median[self.reference] = 0.0
+        return np.where(self.n_seen_M > 0, median, np.nan)
+
+    def _colour_widths(self) -> np.ndarray:
+        width = self.scale_D[: self.n_bands].copy()
+        width[self.reference] = 0.0
+        return width
+
+
+@dataclass
+class _Raw:
+    value: np.ndarray  # mag or c/F_G, NaN where unknown
+    var: np.ndarray
+    observed: np.ndarray
+    derived: np.ndarray
+    guessed: np.ndarray
+    norm: np.ndarray
+    proxy: np.ndarray
+
+
+def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -> FeatureScaling:
+    """Medians and robust widths of the cells of `block`, a random sample of training stars.
+
+    Bands measured in fewer than `min_stars` of them (or fewer than 1 % where the sample is small) keep a
+    width of 0.3 mag. Raises InputRejected if no star has the reference band.
+    """
+    ref = features.band_names.index(features.reference_band)
+    G = block.mag_BM[:, ref].astype(np.float64)
+    if not np.isfinite(G).any():
+        raise InputRejected(
+            f"no training star has the reference band {features.reference_band}: nothing to normalise by",
+            column=features.reference_band,
+            next_step="ingest gaia_source, or choose other stars with --where",
+        )
+    M = len(features.bands)
+    g0 = float(np.round(np.nanmedian(G), 1))
+    synthetic = SyntheticBands.of(features)
+    through_xp = synthetic.has_row & (np.isfinite(block.mag_BM).sum(0) < MIN_SUPPORT)
+    derived = synthetic.from_spectra(block, through_xp)
+    raw = _normalise(features, block, np.full(M, np.nan), np.zeros(M), g0, derived)
+    D = raw.value.shape[1]
+    center, scale = np.zeros(D), np.full(D, 0.3)
+    known = raw.observed | raw.derived
+    enough = min(min_stars, max(1, len(block) // 100))
+    for d in range(D):
+        x = raw.value[known[:, d], d]
+        if len(x) >= 1:
+            center[d] = np.median(x)
+        if len(x) >= max(3, enough):
+            low, high = np.percentile(x, [25, 75])
+            scale[d] = (high - low) / 1.349
+    # A constant column has width 0: dividing by the calibration floor keeps its noise of order one.
+    smallest = np.array([max(b.floor_err, 1e-3) for b in features.bands])
+    if features.xp:
+        center_xp = np.abs(center[M:]).max(initial=0.0)
+        smallest = np.concatenate([smallest, np.full(K, max(1e-6 * center_xp, 1e-12))])
+    scale = np.maximum(scale, smallest)
+
+    xp_typical = np.full(K if features.xp else 0, 0.1)
+    n_xp = 0
+    if features.xp:
+        with np.errstate(invalid="ignore"):
+            err = np.sqrt(raw.var[:, M:]) / scale[M:]
+        for k in range(K):
+            seen = err[raw.observed[:, M + k] & np.isfinite(err[:, k]), k]
+            if len(seen) >= 10:
+                xp_typical[k] = np.clip(np.median(seen), 1e-3, 30.0)
+        n_xp = int((raw.observed[:, M] | raw.observed[:, M + K // 2]).sum())
+    grid, table = _error_by_magnitude(block)
+    return FeatureScaling(
+        features,
+        g0,
+        center,
+        scale,
+        xp_typical,
+        raw.observed[:, :M].sum(0),
+        raw.derived[:, :M].sum(0),
+        n_xp,
+        grid,
+        table,
+        through_xp,
+        synthetic,
+    )
+
+
+def _normalise(
+    features: StarFeatures,
+    block: StarBlock,
+    colour_M: np.ndarray,
+    width_M: np.ndarray,
+    g0: float,
+    synthetic: tuple[np.ndarray, np.ndarray],
+) -> _Raw:
+    """Colours and relative coefficients, not yet centred; `synthetic` = mag and err of derived bands."""
+    M = len(features.bands)
+    ref = features.band_names.index(features.reference_band)
+    mag = block.mag_BM.astype(np.float64)
+    err = block.mag_err_BM.astype(np.float64)
+    measured = np.isfinite(mag) & (np.abs(mag) < 60)
+    norm, proxy, norm_var = _normaliser(features, mag, measured, colour_M, width_M)
+    has_norm = np.isfinite(norm)
+    observed = measured & has_norm[:, None]
+    derived = ~observed & np.isfinite(synthetic[0]) & has_norm[:, None]
+    mag = np.where(derived, synthetic[0], mag)
+    err = np.where(derived, synthetic[1], err)
+    guessed = observed & ~(np.isfinite(err) & (err >= 0))
+    typical = np.array([b.typical_err for b in features.bands])
+    floor = np.array([b.floor_err for b in features.bands])
+    err = np.where(guessed | ~(observed | derived), typical, np.minimum(err, MAX_ERR_MAG))
+    var = err**2 + floor**2
+    is_colour = np.ones(M, bool)
+    is_colour[ref] = False
+    value = np.where(observed | derived, mag - np.where(is_colour, norm[:, None], 0.0), np.nan)
+    # Without G the normaliser is itself uncertain: every colour inherits that, and G is a weak measurement.
+    var = var + np.where(is_colour, norm_var[:, None], 0.0)
+    value[proxy, ref], var[proxy, ref], observed[proxy, ref] = norm[proxy], norm_var[proxy], True
+
+    if features.xp:
+        flux = _reference_flux(np.where(has_norm, norm, g0), g0)
+        xp = block.xp_BK.astype(np.float64) / flux[:, None]
+        with np.errstate(invalid="ignore"):
+            xp_err = block.xp_err_BK.astype(np.float64)
+            xp_err = np.where(xp_err > 0, xp_err, np.nan) / flux[:, None]
+        seen = np.isfinite(xp) & has_norm[:, None]
+        from_norm = (xp / MAG_PER_FLUX) ** 2 * norm_var[:, None]
+        value = np.concatenate([value, np.where(seen, xp, np.nan)], axis=1)
+        var = np.concatenate([var, np.where(seen, xp_err**2 + from_norm, np.nan)], axis=1)
+        observed = np.concatenate([observed, seen], axis=1)
+        derived = np.concatenate([derived, np.zeros_like(seen)], axis=1)
+        guessed = np.concatenate([guessed, np.zeros_like(seen)], axis=1)
+    return _Raw(value, var, observed, derived, guessed, norm, proxy)
+
+
+def _normaliser(features, mag, measured, colour_M, width_M):
+    """norm_B (mag), proxy_B and the variance of a guessed norm_B (mag²; 0 where G is measured).
+
+    Where the reference band is missing, the measured band nearest to it in wavelength stands in, moved by
+    the median colour of the training stars; the width of that colour is its uncertainty.
+    """
+    ref = features.band_names.index(features.reference_band)
+    norm = np.where(measured[:, ref], mag[:, ref], np.nan)
+    proxy = np.zeros(len(mag), bool)
+    var = np.zeros(len(mag))
+    wavelength = np.array([b.wavelength_nm for b in features.bands])
+    for m in np.argsort(np.abs(np.log(wavelength / wavelength[ref])), kind="stable"):
+        if m == ref or not np.isfinite(colour_M[m]):
+            continue
+        fill = ~np.isfinite(norm) & measured[:, m]
+        norm[fill] = mag[fill, m] - colour_M[m]
+        var[fill] = width_M[m] ** 2
+        proxy |= fill
+    return norm, proxy, var
+
+
+def _scalar_inputs(block: StarBlock, norm_B: np.ndarray, g0: float) -> np.ndarray:
+    """Four inputs a scalar v (parallax, proper motion): present, asinh v, asinh(v f), log(err f).
+
+    f = 10**(0.2 (G − g0)) turns a parallax into a luminosity and a proper motion into a reduced one.
+    All 0 where the scalar is missing.
+    """
+    value, err = block.scalar_BS.astype(np.float64), block.scalar_err_BS.astype(np.float64)
+    f = 10.0 ** (0.2 * np.clip(np.nan_to_num(norm_B - g0), -10, 10))[:, None]
+    present = np.isfinite(value) & np.isfinite(err) & (err > 0) & np.isfinite(norm_B)[:, None]
+    v, e = np.where(present, value, 0.0), np.where(present, err, 1.0)
+    channels = [np.ones_like(v), np.arcsinh(v), np.arcsinh(v * f), np.log(e * f) / 3]
+    return np.concatenate([np.where(present, c, 0.0) for c in channels], axis=1).astype(np.float32)
+
+
+def _reference_flux(norm_B: np.ndarray, g0: float) -> np.ndarray:
+    return 10.0 ** (-0.4 * (np.asarray(norm_B, np.float64) - g0))
+
+
+def _error_by_magnitude(block: StarBlock) -> tuple[np.ndarray, np.ndarray]:
+    """Median published error in bins of one magnitude, made non-decreasing; 0 beyond the faintest bin."""
+    grid = np.arange(0.5, 30.5)
+    table = np.zeros((block.mag_BM.shape[1], len(grid)))
+    for m in range(block.mag_BM.shape[1]):
+        ok = np.isfinite(block.mag_BM[:, m]) & np.isfinite(block.mag_err_BM[:, m])
+        bins = np.floor(block.mag_BM[ok, m]).astype(int)
+        for t in np.unique(bins[(bins >= 0) & (bins < len(grid))]):
+            err = block.mag_err_BM[ok, m][bins == t]
+            if len(err) >= 20:
+                table[m, t] = max(np.median(err), table[m, :t].max(initial=0.0))
+    return grid, table
+
+
+def _tensor(array, device: torch.device) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,0 +1,139 @@
+"""Held-out numbers: how far imputed magnitudes, spectra and labels lie from what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msacat.model.held_out import REGIMES, HeldOut, hold_out
+from msacat.model.predict_stars import StarModel
+from msacat.model.train_config import StarStream
+
+MIN_SCORED = 10
+_UNITS = {"fe_h": "dex", "teff": "K", "logg": "dex"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One quantity in one regime, against observed values of stars not trained on.
+
+    quantity   band name, "xp" (units of each coefficient's robust scatter) or label name
+    regime     survey_hidden_xp_seen, survey_hidden_no_xp, xp_hidden, xp_and_survey_hidden;
+               for labels xp_seen, xp_hidden
+    unit       of bias, nmad, rmse: mag, dex, K; "scatter" for xp
+    bias, nmad, rmse   imputed − observed
+    coverage68, coverage95   share of observed values inside the calibrated interval, their own error included
+    """
+
+    quantity: str
+    regime: str
+    unit: str
+    n: int
+    bias: float
+    nmad: float
+    rmse: float
+    coverage68: float
+    coverage95: float
+
+
+def score(
+    model: StarModel, stream: StarStream, part: str = "test", max_stars: int = 6_000, seed: int = 0
+) -> list[Score]:
+    """Scores of about `max_stars` stars of `part` (whole blocks); [] if it is empty."""
+    network = model.network
+    held: dict[str, list[HeldOut]] = {r: [] for r in REGIMES}
+    n = 0
+    for block in stream.blocks(part, 0, seed):
+        rng = np.random.default_rng([seed, n])
+        for regime in REGIMES:
+            if regime in ("survey_hidden", "as_observed") or network.scaling.n_xp:
+                held[regime].append(hold_out(network, block, regime, rng, model.device))
+        n += len(block)
+        if n >= max_stars:
+            break
+    scores: list[Score] = []
+    for regime, parts in held.items():
+        if parts:
+            scores += _of_regime(model, HeldOut.concatenate(parts), regime)
+    return scores
+
+
+def _of_regime(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
+    scaling, M, calibration = model.scaling, model.scaling.n_bands, model.stored.calibration
+    out: list[Score] = []
+    factor = calibration.bands(held.g_B, held.xp_seen_B)
+    names = {False: "survey_hidden_no_xp", True: "survey_hidden_xp_seen"}
+    if regime in ("survey_hidden", "xp_and_survey_hidden"):
+        for m, band in enumerate(scaling.features.bands):
+            for seen in (True, False) if regime == "survey_hidden" else (False,):
+                use = held.scored_BD[:, m] & (held.xp_seen_B == seen)
+                name = names[seen] if regime == "survey_hidden" else regime
+                out += _score(
+                    band.name, name, "mag",
+                    (held.mean_BD[use, m] - held.value_BD[use, m]) * scaling.scale_D[m],
+                    held.deviations()[use, m], factor[:, use, m],
+                )  # fmt: skip
+    if regime == "xp_hidden":
+        use = held.scored_BD[:, M:]
+        difference = (held.mean_BD - held.value_BD)[:, M:]
+        out += _score(
+            "xp",
+            regime,
+            "scatter",
+            difference[use],
+            held.deviations()[:, M:][use],
+            calibration.coefficients(held.g_B)[:, use],
+        )
+    if regime in ("as_observed", "xp_hidden"):
+        out += _labels(model, held, regime)
+    return out
+
+
+def _labels(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
+    """With everything the star has, its spectrum included; and with the spectrum hidden."""
+    out: list[Score] = []
+    seen = regime == "as_observed"
+    labels = model.network.labels
+    factor = model.stored.calibration.labels(held.xp_seen_B)
+    z = np.abs(held.label_BL - held.label_mean_BL) / np.hypot(held.label_sd_BL, held.label_err_BL)
+    for j, label in enumerate(model.scaling.features.labels):
+        use = np.isfinite(held.label_BL[:, j]) & (held.xp_seen_B == seen)
+        difference = (held.label_mean_BL - held.label_BL)[use, j] * labels.scale_Q[
+            labels.quantity_of_label[j]
+        ]
+        if label.quantity == "teff":
+            center = labels.center_Q[labels.quantity_of_label[j]]
+            truth = 10 ** (held.label_BL[use, j] * labels.scale_Q[labels.quantity_of_label[j]] + center)
+            difference = truth * (10**difference - 1)
+        out += _score(
+            label.name,
+            "xp_seen" if seen else "xp_hidden",
+            _UNITS[label.quantity],
+            difference,
+            z[use, j],
+            factor[:, use, j],
+        )
+    return out
+
+
+def _score(
+    quantity: str, regime: str, unit: str, difference: np.ndarray, z: np.ndarray, factor: np.ndarray
+) -> list[Score]:
+    n = len(difference)
+    if n < MIN_SCORED:
+        return []
+    bias = float(np.median(difference))
+    return [
+        Score(
+            quantity,
+            regime,
+            unit,
+            n,
+            bias,
+            float(1.4826 * np.median(np.abs(difference - bias))),
+            float(np.sqrt(np.mean(difference**2))),
+            float(np.mean(z <= factor[0])),
+            float(np.mean(z <= factor[1])),
+        )
+    ]

@@ -1,0 +1,50 @@
+"""Prior, network and fitted offsets as one module, with the scalings they were fitted in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msacat.model.autoencoder import Autoencoder, Output
+from msacat.model.label_scaling import LabelScaling
+from msacat.model.mixture_prior import MixturePrior, Posterior
+from msacat.model.scale_features import Cells, FeatureScaling
+from msacat.model.train_config import TrainConfig
+from msacat.model.xp_consistency_loss import XpConsistency
+
+
+class StarNetwork(nn.Module):
+    """Everything with tensors; `state_dict()` is what is stored."""
+
+    def __init__(
+        self, scaling: FeatureScaling, labels: LabelScaling, prior: MixturePrior, config: TrainConfig
+    ):
+        super().__init__()
+        self.scaling, self.labels, self.config = scaling, labels, config
+        self.prior = prior
+        self.network = Autoencoder(
+            scaling.n_cells,
+            4 * len(scaling.features.scalars),
+            config.width,
+            config.blocks,
+            config.label_width,
+        )
+        self.consistency = XpConsistency(scaling)
+        self.label_offset_L = nn.Parameter(torch.zeros(len(scaling.features.labels)))
+        self.register_buffer("quantity_L", torch.as_tensor(labels.quantity_of_label), persistent=False)
+        self.register_buffer("fitted_L", torch.as_tensor(labels.fitted_L).float(), persistent=False)
+
+    def forward(
+        self, cells: Cells, visible_BD: Tensor, autocast: torch.dtype | None = None
+    ) -> tuple[Posterior, Output]:
+        """The prior's posterior and the network's, given the visible cells."""
+        prior = self.prior.posterior(cells.value_BD, cells.var_BD, visible_BD, self.config.max_drops)
+        return prior, self.network(cells, prior, autocast)
+
+    def offsets(self) -> dict[str, float]:
+        """Fitted offsets: bands in mag (synthetic − survey), labels in dex (survey − reference scale)."""
+        found = self.consistency.report()
+        for j, label in enumerate(self.scaling.features.labels):
+            if self.labels.fitted_L[j] and self.labels.n_L[j]:
+                found[label.name] = self.labels.offset_in_units(j, float(self.label_offset_L[j].detach()))
+        return found

@@ -1,0 +1,65 @@
+"""Bands that are a linear map of the XP coefficients: flux = row · c + offset, in maggies.
+
+Two uses: magnitudes of a measured spectrum are the training target of bands that no training star was
+measured in, and the rows feed the consistency loss. Both are GaiaXPy's maps (catalog/xp), which exist
+only for filters inside 330-1050 nm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msacat.catalog.surveys.star_block import K, StarBlock
+from msacat.catalog.surveys.star_features import StarFeatures
+from msacat.catalog.xp.xp_operators import synthetic_magnitudes, synthetic_row
+
+MAX_ERR_MAG = (
+    0.1  # S/N 10: a noisier synthetic magnitude is biased, since it is cut where the flux is negative
+)
+UNKNOWN_XP_ERR = 0.01  # of the coefficient: where the archive gives no error
+
+
+@dataclass(frozen=True)
+class SyntheticBands:
+    """Rows of every band with an `xp` key.
+
+    row_MK, offset_M   maggies per coefficient unit; NaN for a band without a key
+    key_M              GaiaXPy's system and band, None without
+    """
+
+    row_MK: np.ndarray
+    offset_M: np.ndarray
+    key_M: tuple[str | None, ...]
+
+    @property
+    def has_row(self) -> np.ndarray:
+        return np.isfinite(self.offset_M)
+
+    @staticmethod
+    def of(features: StarFeatures) -> SyntheticBands:
+        row = np.full((len(features.bands), K), np.nan)
+        offset = np.full(len(features.bands), np.nan)
+        for m, band in enumerate(features.bands):
+            if features.xp and band.xp:
+                row[m], offset[m] = synthetic_row(band.xp)
+        return SyntheticBands(row, offset, tuple(b.xp if features.xp else None for b in features.bands))
+
+    def from_spectra(self, block: StarBlock, bands_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Synthetic mag_BM and err_BM (float64) of the bands where `bands_M`; NaN elsewhere.
+
+        NaN too where half a spectrum is missing or the error exceeds MAX_ERR_MAG.
+        """
+        mag = np.full(block.mag_BM.shape, np.nan)
+        err = np.full(block.mag_BM.shape, np.nan)
+        use = np.flatnonzero(bands_M & self.has_row)
+        whole = np.flatnonzero(np.isfinite(block.xp_BK).all(1))
+        if len(use) and len(whole):
+            xp, xp_err = block.xp_BK[whole], block.xp_err_BK[whole]
+            xp_err = np.where(np.isfinite(xp_err), xp_err, UNKNOWN_XP_ERR * np.abs(xp))
+            found, error = synthetic_magnitudes(xp, [str(self.key_M[m]) for m in use], xp_err)
+            good = np.isfinite(found) & (error < MAX_ERR_MAG)
+            mag[np.ix_(whole, use)] = np.where(good, found, np.nan)
+            err[np.ix_(whole, use)] = np.where(good, error, np.nan)
+        return mag, err

@@ -1,0 +1,61 @@
+"""The loss of one batch: hidden and visible cells, labels, consistency of spectrum and magnitudes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from msacat.model.reconstruction_loss import label_loss, reconstruction_loss
+from msacat.model.star_network import StarNetwork
+from msacat.model.training_batches import TrainingBatch
+
+
+def batch_losses(
+    model: StarNetwork,
+    network: nn.Module,
+    batch: TrainingBatch,
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> dict[str, Tensor]:
+    """Every term of the loss, and `total` = their weighted sum. A term without data is 0."""
+    config, M = model.config, model.scaling.n_bands
+    cells, target = batch.hidden.cells.to(device), batch.hidden.target.to(device)
+    visible = torch.as_tensor(batch.hidden.visible_BD).to(device)
+    label = torch.as_tensor(batch.label_BL).to(device)
+    label_err = torch.as_tensor(batch.label_err_BL).to(device)
+
+    prior = model.prior.posterior(cells.value_BD, cells.var_BD, visible, config.max_drops)
+    out = network(cells, prior, autocast)
+    known = target.observed_BD | target.derived_BD
+    hidden, seen = known & ~visible, known & prior.visible_BD
+
+    def nll(mask: Tensor, part: slice) -> Tensor:
+        return reconstruction_loss(
+            target.value_BD[:, part],
+            target.var_BD[:, part],
+            mask[:, part],
+            out.mean_BD[:, part],
+            out.sd_BD[:, part],
+        )
+
+    bands, xp = slice(0, M), slice(M, None)
+    losses = {"bands": nll(hidden, bands), "visible": nll(seen, bands)}
+    total = losses["bands"] + config.visible_weight * losses["visible"]
+    if model.scaling.n_xp:
+        losses["xp"] = nll(hidden, xp)
+        total = total + config.xp_weight * (losses["xp"] + config.visible_weight * nll(seen, xp))
+    if label.shape[1]:
+        losses["labels"] = label_loss(
+            label,
+            label_err,
+            model.label_offset_L * model.fitted_L,
+            model.quantity_L,
+            out.label_BQ,
+            out.label_sd_BQ,
+        )
+        total = total + config.label_weight * losses["labels"]
+    if model.consistency.active:
+        losses["consistency"] = model.consistency(out.mean_BD, out.sd_BD, cells.norm_B)
+        total = total + config.consistency_weight * losses["consistency"]
+    losses["total"] = total
+    return losses
