@@ -65,8 +65,12 @@ def draw_stars(
     column_a_v: np.ndarray,
     p: Parameters,
     library: StarLibrary,
+    dirt: dict | None = None,
 ) -> DrawnStars:
-    """One star per position; column_a_v is the whole dust column there (mag)."""
+    """One star per position; column_a_v is the whole dust column there (mag).
+
+    dirt : the table dirt.population, for alpha-enhanced and extremely metal-poor stars
+    """
     pop, dust = p["population"], p["dust"]
     n, k = len(g_mag), pop["candidates"]
     poor = rng.random(n) < pop["metal_poor_fraction"]
@@ -75,6 +79,9 @@ def draw_stars(
 
     poor_k = np.repeat(poor, k)
     fe_h, age = _metals_and_ages(rng, poor_k, pop)
+    if dirt:
+        extreme = poor_k & (rng.random(n * k) < dirt["very_poor_fraction"])
+        fe_h = np.where(extreme, rng.uniform(*dirt["very_poor_fe_h"], n * k), fe_h)
     giant = rng.random(n * k) < pop["giant_weight"]
     mass, teff, radius = _evolve(rng, giant, fe_h, age, pop)
     log_teff, logg = np.log10(teff), evolution.logg_of(radius, mass)
@@ -86,7 +93,8 @@ def draw_stars(
     score = (log_weight + rng.gumbel(size=n * k)).reshape(n, k)
     best = np.arange(n) * k + np.argmax(score, axis=1)
 
-    primary = Bodies(teff[best], logg[best], fe_h[best], radius[best], np.zeros(n))
+    alpha = _alpha(rng, fe_h[best], poor, dirt) if dirt else np.zeros(n)
+    primary = Bodies(teff[best], logg[best], fe_h[best], radius[best], alpha)
     a_v = column[best] * (1 - np.exp(-distance[best] / dust["distance_scale_kpc"]))
     companion = _companions(rng, mass[best], age[best], fe_h[best], pop)
     return DrawnStars(primary, companion, giant[best], poor, distance[best], a_v, r_v)
@@ -103,6 +111,14 @@ def _metals_and_ages(rng: np.random.Generator, poor: np.ndarray, pop: dict) -> t
     old, thin = pop["poor_age_gyr"], pop["thin_age_gyr"]
     age = np.where(poor, old[0] + u * (old[1] - old[0]), thin[0] + u * (thin[1] - thin[0]))
     return fe_h, age
+
+
+def _alpha(rng: np.random.Generator, fe_h: np.ndarray, poor: np.ndarray, dirt: dict) -> np.ndarray:
+    """[alpha/Fe]: enhanced in the old population, falling with [Fe/H] in the young one."""
+    mean, sigma = dirt["alpha_old"]
+    old = mean + sigma * rng.standard_normal(len(fe_h))
+    young = dirt["alpha_thin_slope"] * fe_h + dirt["alpha_thin_scatter"] * rng.standard_normal(len(fe_h))
+    return np.clip(np.where(poor, old, young), *dirt["alpha_range"])
 
 
 def _evolve(

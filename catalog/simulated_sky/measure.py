@@ -36,27 +36,28 @@ def measure_band(
     band: str,
     noise_factor: float = 1.0,
     shift_mag: np.ndarray | float = 0.0,
+    saturation_bias: float | None = None,
 ) -> Measurement:
     """Noisy magnitudes of one band.
 
     true_mag : noise-free, in the survey's published system (for SDSS its asinh magnitudes)
     noise_factor : real noise over quoted noise
     shift_mag : what else the detector saw or suffered, mag: variability, blends, zero point, outliers
+    saturation_bias : None drops saturated magnitudes; else they are published, pulled by this share to the limit
     """
-    depth, floor, softening = (
-        survey["bands"][band],
-        survey["floor"][band],
-        survey.get("asinh_b", {}).get(band),
-    )
+    depth, softening = survey["bands"][band], survey.get("asinh_b", {}).get(band)
     flux = to_maggies(true_mag, softening) * 10 ** (-0.4 * np.asarray(shift_mag))
     sky = flux * relative_noise(-2.5 * np.log10(np.maximum(flux, 1e-30)), depth)
-    quoted_floor = floor if survey["quotes_floor"] else 0.0
-    noise = np.hypot(sky, flux * floor / MAG_PER_RELATIVE_ERROR) * noise_factor
-    quoted = np.hypot(sky, flux * np.hypot(quoted_floor, 0.001) / MAG_PER_RELATIVE_ERROR)
+    quoted = np.hypot(sky, flux * survey["quoted_floor"] / MAG_PER_RELATIVE_ERROR)
+    noise = np.hypot(quoted, flux * survey["floor"][band] / MAG_PER_RELATIVE_ERROR) * noise_factor
     seen = flux + noise * rng.standard_normal(len(flux))
     mag = from_maggies(seen, softening)
     detected = seen > survey.get("detect_sigma", {}).get(band, DETECT_SIGMA) * sky
-    detected &= mag > survey["saturates"][band]
+    limit = survey["saturates"][band]
+    if saturation_bias is None:
+        detected &= mag > limit
+    else:
+        mag = np.where(mag < limit, mag + saturation_bias * (limit - mag), mag)
     detected &= rng.random(len(flux)) >= survey.get("band_gap", {}).get(band, 0.0)
     slope = 2 * softening if softening else 0.0
     err = MAG_PER_RELATIVE_ERROR * quoted / np.hypot(np.where(detected, seen, 1.0), slope)

@@ -46,9 +46,12 @@ def measure_gaia(
     objects: SkyObjects,
     names: list[str],
     p: Parameters,
+    noise_factor: float = 1.0,
     shift_mag: dict[str, np.ndarray] | None = None,
 ) -> GaiaChunk:
-    """shift_mag: per band, over the Gaia objects, what the mean photometry suffered beyond its noise."""
+    """Gaia's photometry. noise_factor: real noise over quoted; shift_mag: per band, over the Gaia objects,
+    what the mean photometry suffered beyond its noise.
+    """
     index = np.flatnonzero(objects.in_gaia)
     true = {b: objects.mag[index, names.index(f"gaia_{b}")] for b in ("g", "bp", "rp")}
     errors = gaia_errors(true["g"], true["bp"], true["rp"], p)
@@ -58,7 +61,7 @@ def measure_gaia(
         flux = 10 ** (-0.4 * (mag + shift - ZERO_POINT[band]))
         quoted = flux * errors[band] / MAG_PER_RELATIVE_ERROR
         noise = np.hypot(quoted, flux * p["gaia"]["floor"][band] / MAG_PER_RELATIVE_ERROR)
-        seen = flux + noise * rng.standard_normal(len(flux))
+        seen = flux + noise_factor * noise * rng.standard_normal(len(flux))
         positive = seen > 0
         fluxes[band] = np.where(positive, seen, np.nan)
         flux_errors[band] = np.where(positive, quoted, np.nan)
@@ -143,7 +146,7 @@ def write_xp_continuous(
     noise_factor: float = 1.0,
     spoil: np.ndarray | None = None,
 ) -> int:
-    """noise_factor: real noise over quoted; spoil: (N_gaia, 55) added to the BP half (bad spectra)."""
+    """noise_factor: real noise over quoted; spoil: (N_gaia, 110) added to the coefficients."""
     keep = np.flatnonzero(gaia.has_xp)
     if not len(keep):
         return 0
@@ -152,14 +155,15 @@ def write_xp_continuous(
     error = xp_errors(true, p)
     seen = true + noise_factor * error * rng.standard_normal(true.shape)
     if spoil is not None:
-        seen[:, :55] += spoil[keep]
+        seen += spoil[keep]
     no_bp = rng.random(n) < p["xp"]["missing_bp_fraction"]
     columns: list[tuple[str, str, str | None, pa.Array]] = [
         ("source_id", "int64", None, text(objects.source_id[i], "null")),
         ("solution_id", "int64", None, text(np.full(n, XP_SOLUTION_ID), "null")),
     ]
     for half, part, missing in (("bp", slice(0, 55), no_bp), ("rp", slice(55, 110), np.zeros(n, bool))):
-        c, e = seen[:, part].astype(np.float32), error[:, part].astype(np.float32)
+        # Four decimals are far below the errors and halve the file.
+        c, e = (np.round(x[:, part], 4).astype(np.float32) + np.float32(0) for x in (seen, error))
         measurements = rng.integers(300, 1800, n)
         bases = _relevant_bases(c, e)
         chi_squared = (measurements - 55) * rng.normal(1.05, 0.05, n)

@@ -51,6 +51,7 @@ def write_twomass(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
         for x in (text(m.mag + 0.005, NULL_2MASS, 3), text(m.err, NULL_2MASS, 3))
     ]
     jd = julian_date(rows.epoch)
+    jd_known = np.where(rows.epoch_known, jd, np.nan)
     zero = text(np.zeros(n, int), "")
     key = text(chunk * 1_000_000 + np.arange(1, n + 1), "")
     columns = [
@@ -61,7 +62,7 @@ def write_twomass(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
         text(np.full(n, "666666", object), ""), text(np.full(n, 25.0), "", 1), text(np.full(n, 200), ""), null,
         zero, zero, key, text(np.where(rows.dec < 0, "s", "n").astype(object), ""),
         text(_calendar_day(jd), ""), text(np.full(n, 20), ""), text(l_deg, "", 3), text(b_deg, "", 3),
-        text(np.full(n, 100.0), "", 1), text(jd, "", 4), *[text(np.full(n, 1.0), "", 2)] * 3,
+        text(np.full(n, 100.0), "", 1), text(jd_known, NULL_2MASS, 4), *[text(np.full(n, 1.0), "", 2)] * 3,
         *stdap, text(np.full(n, 500), ""), text(np.full(n, 200), ""), text(np.full(n, "nw", object), ""),
         zero, text(np.ones(n, int), ""), zero, null, null, null, null, zero, null,
         text(np.full(n, 60000 + chunk), ""), text(np.full(n, 1400000 + chunk), ""), text(np.full(n, 150), ""),
@@ -95,7 +96,15 @@ def write_catwise(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
         table.append((f"{b}sigmpro", "real", "mag", text(m.err, "null", 3), 10))
         table.append((f"{b}rchi2", "real", "", text(np.full(n, 1.02), "null", 3), 10))
     table.append(("rchi2", "real", "", text(np.full(n, 1.01), "null", 3), 10))
-    table.append(("MeanObsMJD", "double", "days", text(modified_julian_date(rows.epoch), "null", 6), 15))
+    table.append(
+        (
+            "MeanObsMJD",
+            "double",
+            "days",
+            text(np.where(rows.epoch_known, modified_julian_date(rows.epoch), np.nan), "null", 6),
+            15,
+        )
+    )
     table.append(
         (
             "ra_pm",
@@ -126,6 +135,8 @@ def write_catwise(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
     for b, m in rows.bands.items():
         table.append((f"{b}mpro_pm", "real", "mag", text(m.mag, "null", 3), 10))
         table.append((f"{b}sigmpro_pm", "real", "mag", text(m.err, "null", 3), 12))
+    table.append(("nb", "int", "", text(np.ones(n, int), "null"), 4))
+    table.append(("na", "int", "", text(np.zeros(n, int), "null"), 4))
     table.append(("cc_flags", "char", "", text(np.full(n, "0000", object), "null"), 10))
     table.append(("ab_flags", "char", "", text(flags, "null"), 10))
     header = [

@@ -16,6 +16,9 @@ from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.survey_rows import sexagesimal_name
 from msacat.catalog.simulated_sky.text_tables import lines, text, write_lines
 
+#: ASPCAPFLAG bit 23 and EXTRATARG bit 4 (DR17 bitmasks page).
+STAR_BAD, DUPLICATE = 1 << 23, 1 << 4
+
 
 @dataclass
 class LabelRows:
@@ -32,22 +35,31 @@ class LabelRows:
 
 
 def apogee_rows(
-    rng: np.random.Generator, objects: SkyObjects, gaia: GaiaChunk, names: list[str], p: Parameters
-) -> dict[str, np.ndarray]:
-    """Bright giants, fewer dwarfs; on the reference scale of [Fe/H]."""
+    rng: np.random.Generator, objects: SkyObjects, gaia: GaiaChunk, names: list[str], p: Parameters,
+    odd: dict | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Bright giants, fewer dwarfs; on the reference scale of [Fe/H]. odd: the table dirt.oddities."""
     a, e = p["labels"]["apogee"], p["labels"]["apogee_error"]
     i = gaia.object
     h = objects.mag[i, names.index("twomass_h")]
     chance = np.where(objects.giant[i], a["fraction_giants"], a["fraction_dwarfs"]) * (h < a["h_max"])
     chance = chance * _inside(objects, i, a)
     i = i[rng.random(len(i)) < chance]
+    i, repeat = _with_repeats(rng, i, odd)
     n = len(i)
-    snr = np.exp(rng.uniform(*np.log(a["snr"]), n))
+    snr = np.exp(rng.uniform(*np.log(a["snr"]), n)) * np.where(repeat, 0.4, 1.0)
     quality = np.hypot(1.0, 100.0 / snr) / np.sqrt(2)
     teff, logg, fe_h = (
         _noisy(rng, truth[i], e[key] * np.sqrt(2) * quality)
         for key, truth in (("teff", objects.teff), ("logg", objects.logg), ("fe_h", objects.fe_h))
     )
+    bad, flagged = np.zeros(n, np.int64), np.zeros(n, np.int32)
+    if odd:
+        wrong = rng.random(n) < odd["label_bad"]
+        bad[wrong] = STAR_BAD
+        fe_h[0][wrong] += rng.normal(0, 0.5, int(wrong.sum())).astype(np.float32)
+        missing = rng.random(n) < odd["label_missing"]
+        fe_h[0][missing], flagged[missing] = np.nan, 1
     h = objects.mag[i, names.index("twomass_h")]
     return {
         "APOGEE_ID": np.array([f"2M{x}" for x in sexagesimal_name(objects.ra[i], objects.dec[i])], "S18").reshape(n),
@@ -59,29 +71,31 @@ def apogee_rows(
         "H_ERR": np.full(n, 0.025, np.float32),
         "SNR": snr.astype(np.float32),
         "STARFLAG": np.zeros(n, np.int64),
-        "ASPCAPFLAG": np.zeros(n, np.int64),
-        "EXTRATARG": np.zeros(n, np.int32),
+        "ASPCAPFLAG": bad,
+        "EXTRATARG": np.where(repeat, DUPLICATE, 0).astype(np.int32),
         "TEFF": teff[0], "TEFF_ERR": teff[1],
         "LOGG": logg[0], "LOGG_ERR": logg[1],
         "M_H": fe_h[0], "M_H_ERR": fe_h[1],
         "ALPHA_M": objects.alpha[i].astype(np.float32),
         "FE_H": fe_h[0], "FE_H_ERR": fe_h[1],
-        "FE_H_FLAG": np.zeros(n, np.int32),
+        "FE_H_FLAG": flagged,
         "VHELIO_AVG": rng.normal(0, 60, n).astype(np.float32),
         "GAIAEDR3_SOURCE_ID": objects.source_id[i],
     }  # fmt: skip
 
 
 def lamost_rows(
-    rng: np.random.Generator, objects: SkyObjects, gaia: GaiaChunk, names: list[str], p: Parameters
-) -> dict[str, np.ndarray]:
-    """Northern stars, on LAMOST's own scale of [Fe/H] (shifted)."""
+    rng: np.random.Generator, objects: SkyObjects, gaia: GaiaChunk, names: list[str], p: Parameters,
+    odd: dict | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """Northern stars, on LAMOST's own scale of [Fe/H] (shifted). odd: the table dirt.oddities."""
     a, e = p["labels"]["lamost"], p["labels"]["lamost_error"]
     i = gaia.object
     g = objects.mag[i, names.index("gaia_g")]
     chance = a["fraction"] * (g < a["g_max"]) * _inside(objects, i, a)
     chance = chance * (objects.dec[i] > a["dec"][0]) * (objects.dec[i] < a["dec"][1])
     i = i[rng.random(len(i)) < chance]
+    i, _ = _with_repeats(rng, i, odd)
     n = len(i)
     snr = np.exp(rng.uniform(*np.log(a["snr"]), n))
     factor = np.hypot(0.7, 40.0 / snr * 0.7)
@@ -89,6 +103,11 @@ def lamost_rows(
         _noisy(rng, truth[i], e[key] * factor)
         for key, truth in (("teff", objects.teff), ("logg", objects.logg), ("fe_h", objects.fe_h))
     )
+    if odd:
+        missing = rng.random(n) < odd["label_missing"]
+        fe_h[0][missing] = fe_h[1][missing] = np.nan
+        wrong = rng.random(n) < odd["label_bad"] / 3  # LAMOST does not flag these
+        fe_h[0][wrong] += rng.normal(0, 0.5, int(wrong.sum())).astype(np.float32)
     return {
         "source_id": objects.source_id[i],
         "ra": objects.ra[i], "dec": objects.dec[i], "g": objects.mag[i, names.index("gaia_g")],
@@ -139,6 +158,12 @@ def write_lamost(folder: Path, rows: LabelRows) -> int:
     path = folder / "lamost_dr9" / "dr9_v2.0_LRS_stellar.csv.gz"
     write_lines(path, ["|".join(columns)], lines(list(columns.values()), "|"))
     return n
+
+
+def _with_repeats(rng: np.random.Generator, i: np.ndarray, odd: dict | None) -> tuple[np.ndarray, np.ndarray]:
+    """Objects with some listed twice, and which entries are the second ones."""
+    again = i[rng.random(len(i)) < odd["label_repeat"]] if odd else i[:0]
+    return np.append(i, again), np.append(np.zeros(len(i), bool), np.ones(len(again), bool))
 
 
 def _inside(objects: SkyObjects, i: np.ndarray, limits: dict) -> np.ndarray:

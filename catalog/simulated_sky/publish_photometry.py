@@ -59,7 +59,8 @@ def write_sdss(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyObje
     columns |= {f"psfMag_{b}": text(m.mag, "-9999", 5) for b, m in rows.bands.items()}
     columns |= {f"psfMagErr_{b}": text(m.err, "-9999", 6) for b, m in rows.bands.items()}
     columns |= {f"extinction_{b}": text(k * e_bv, "", 6) for b, k in SDSS_EXTINCTION.items()}
-    columns["mjd"] = text(np.floor(modified_julian_date(rows.epoch)).astype(int), "")
+    mjd = np.floor(modified_julian_date(rows.epoch)).astype(int)
+    columns["mjd"] = text(np.where(rows.epoch_known, mjd, 0), "")
     return _write_csv(folder / "sdss_dr13" / f"PhotoObj_{chunk:04d}.csv", columns)
 
 
@@ -76,7 +77,7 @@ def write_skymapper(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: Sk
         "dej2000": text(rows.dec, "", 6),
         "e_raj2000": text(np.full(n, 120), ""),
         "e_dej2000": text(np.full(n, 120), ""),
-        "mean_epoch": text(modified_julian_date(rows.epoch), "", 3),
+        "mean_epoch": text(np.where(rows.epoch_known, modified_julian_date(rows.epoch), 0.0), "", 3),
         "rms_epoch": text(np.full(n, 120.5), "", 1),
         "glon": text(l_deg, "", 6),
         "glat": text(b_deg, "", 6),
@@ -109,7 +110,8 @@ def write_panstarrs(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: Sk
         "decMean": text(rows.dec, "", 8),
         "raMeanErr": text(np.full(n, 0.015), "", 4),
         "decMeanErr": text(np.full(n, 0.015), "", 4),
-        "epochMean": text(modified_julian_date(rows.epoch), "", 6),
+        # Real files hold epochs long before Pan-STARRS.
+        "epochMean": text(np.where(rows.epoch_known, modified_julian_date(rows.epoch), 51000.5), "", 6),
         "nDetections": text(np.sum(list(count.values()), axis=0), ""),
     }
     columns |= {f"n{b}": text(c, "") for b, c in count.items()}

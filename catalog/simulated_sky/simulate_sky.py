@@ -17,6 +17,8 @@ import numpy as np
 from msacat.catalog.errors import UsageError
 from msacat.catalog.healpix import separation_deg
 from msacat.catalog.simulated_sky import publish_gaia, publish_infrared, publish_labels, publish_photometry
+from msacat.catalog.simulated_sky.dirt import Dirt
+from msacat.catalog.simulated_sky.dirty_objects import dirty_objects
 from msacat.catalog.simulated_sky.parameters import Parameters, load_parameters
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects, stars_at
 from msacat.catalog.simulated_sky.sky_positions import draw_positions, move, split_by_cell
@@ -66,7 +68,9 @@ def simulate(
     """
     out = Path(out)
     _check(out, stars, seed)
-    sky = SimulatedSky(out, stars, seed, clean, load_parameters().sha256, dict.fromkeys(DATASETS, 0))
+    sky = SimulatedSky(
+        out, stars, seed, clean, load_parameters().sha256, dict.fromkeys((*DATASETS, "truth"), 0)
+    )
     partial = out.parent / f".{out.name}.{os.getpid()}.partial"
     try:
         partial.mkdir(parents=True)
@@ -99,7 +103,8 @@ def _check(out: Path, stars: int, seed: int) -> None:
 def _simulate_into(folder: Path, sky: SimulatedSky, on_progress: Callable[[str, float], None]) -> None:
     p, library = load_parameters(), load_library()
     names = library.band_names
-    positions = draw_positions(np.random.default_rng([sky.seed, 0]), sky.stars, p)
+    pairs = None if sky.clean else p["dirt"]["pairs"]
+    positions = draw_positions(np.random.default_rng([sky.seed, 0]), sky.stars, p, pairs)
     chunks = split_by_cell(positions.source_id, min(CHUNK_STARS, -(-sky.stars // MIN_CHUNKS)))
     covered = max(1, int(p["best_neighbour"]["covered_share"] * len(chunks))) if len(chunks) > 1 else 0
     truth = TruthFile(folder / "truth.parquet", names)
@@ -107,27 +112,46 @@ def _simulate_into(folder: Path, sky: SimulatedSky, on_progress: Callable[[str, 
     for number, part in enumerate(chunks):
         on_progress(f"stars {part.start + 1} to {part.stop} of {sky.stars}", part.start / sky.stars)
         rng = np.random.default_rng([sky.seed, 1, number])
-        objects = stars_at(positions.take(part), sky.seed, rng, p, library)
-        gaia = publish_gaia.measure_gaia(rng, objects, names, p)
-        sky.rows["gaia_source"] += publish_gaia.write_gaia_source(folder, rng, objects, gaia, p)
-        sky.rows["xp_continuous"] += publish_gaia.write_xp_continuous(folder, rng, objects, gaia, p)
+        at = positions.take(part)
+        make = stars_at if sky.clean else dirty_objects
+        objects = make(at, sky.seed, rng, p, library)
+        dirt = None if sky.clean else Dirt(p, sky.seed, objects, names, library.band_wavelength_nm)
+        gaia = _publish_gaia(folder, sky, rng, objects, names, p, dirt)
         ids: dict[str, dict[int, object]] = {}
+        repeat_ids: dict[str, dict[int, object]] = {}
         for dataset in PREFIX:
-            rows = observe(rng, dataset, objects, names, p)
+            rows = observe(rng, dataset, objects, names, p, dirt)
             own = publish_photometry.make_ids(rows, number)
             sky.rows[dataset] += _WRITERS[dataset](folder, rows, own, objects, number)
-            first = ~rows.repeat
-            ids[dataset] = dict(zip(rows.object[first].tolist(), own[first].tolist(), strict=True))
+            for which, chosen in ((ids, ~rows.repeat), (repeat_ids, rows.repeat)):
+                which[dataset] = dict(zip(rows.object[chosen].tolist(), own[chosen].tolist(), strict=True))
             if dataset == "panstarrs1" and number < covered:
                 sky.rows["panstarrs1_best_neighbour"] += _write_neighbours(folder, objects, rows, own, p)
-        sky.rows["apogee_dr17"] += apogee.add(publish_labels.apogee_rows(rng, objects, gaia, names, p))
-        sky.rows["lamost_dr9"] += lamost.add(publish_labels.lamost_rows(rng, objects, gaia, names, p))
-        sky.rows["truth"] = sky.rows.get("truth", 0) + truth.add(objects, gaia, ids)
+        odd = None if sky.clean else p["dirt"]["oddities"]
+        sky.rows["apogee_dr17"] += apogee.add(publish_labels.apogee_rows(rng, objects, gaia, names, p, odd))
+        sky.rows["lamost_dr9"] += lamost.add(publish_labels.lamost_rows(rng, objects, gaia, names, p, odd))
+        sky.rows["truth"] += truth.add(objects, gaia, ids, repeat_ids)
     truth.close()
     publish_labels.write_apogee(folder, apogee)
     publish_labels.write_lamost(folder, lamost)
     (folder / "README.md").write_text(_readme(sky), encoding="utf-8")
     on_progress("written", 1.0)
+
+
+def _publish_gaia(
+    folder: Path, sky: SimulatedSky, rng: np.random.Generator, objects: SkyObjects, names: list[str],
+    p: Parameters, dirt: Dirt | None,
+) -> publish_gaia.GaiaChunk:  # fmt: skip
+    noise, xp_noise, shifts, spoil = 1.0, 1.0, None, None
+    if dirt:
+        noise, xp_noise = dirt.noise("gaia_source"), dirt.noise("xp_continuous")
+        shifts, spoil = dirt.gaia_shifts(rng), dirt.xp_spoil(rng, np.flatnonzero(objects.in_gaia))
+    gaia = publish_gaia.measure_gaia(rng, objects, names, p, noise, shifts)
+    sky.rows["gaia_source"] += publish_gaia.write_gaia_source(folder, rng, objects, gaia, p)
+    sky.rows["xp_continuous"] += publish_gaia.write_xp_continuous(
+        folder, rng, objects, gaia, p, xp_noise, spoil
+    )
+    return gaia
 
 
 def _write_neighbours(

@@ -39,6 +39,7 @@ class SkyObjects:
     r_v: np.ndarray
     giant: np.ndarray  # bool
     binary: np.ndarray  # bool
+    amplitude: np.ndarray  # mag: half the range of the variability at 500 nm
     mag: np.ndarray  # (N, B) true mean magnitudes in the published systems
     xp: np.ndarray  # (N, K) true coefficients as Gaia would publish them without noise, float32
 
@@ -49,26 +50,41 @@ class SkyObjects:
     def in_gaia(self) -> np.ndarray:
         return self.source_id > 0
 
+    def take(self, index: np.ndarray) -> SkyObjects:
+        return SkyObjects(*(getattr(self, f.name)[index] for f in fields(SkyObjects)))
+
     @staticmethod
     def concatenate(parts: list[SkyObjects]) -> SkyObjects:
         return SkyObjects(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(SkyObjects)))
 
 
 def stars_at(
-    positions: Positions, seed: int, rng: np.random.Generator, p: Parameters, library: StarLibrary
+    positions: Positions,
+    seed: int,
+    rng: np.random.Generator,
+    p: Parameters,
+    library: StarLibrary,
+    g_mag: np.ndarray | None = None,
+    dirt: dict | None = None,
 ) -> SkyObjects:
-    """Ordinary stars, single or unresolved double, at the given positions."""
+    """Ordinary stars, single or unresolved double, at the given positions.
+
+    g_mag : Gaia G to aim at; by default the catalogue's own distribution
+    dirt : parameters of the dirty sky's population; by default solar mixtures, no extremely metal-poor stars
+    """
     n = len(positions)
     l_deg, b_deg = galactic(positions.ra, positions.dec)
-    column = dust_columns(positions.source_id, seed, p)
-    drawn = draw_stars(rng, draw_magnitudes(rng, n, p), l_deg, b_deg, column, p, library)
+    column = dust_columns(positions, seed, p)
+    if g_mag is None:
+        g_mag = draw_magnitudes(rng, n, p)
+    drawn = draw_stars(rng, g_mag, l_deg, b_deg, column, p, library, dirt)
     pmra, pmdec = proper_motions(rng, drawn.distance_kpc, drawn.metal_poor, p)
     mag, xp = light_of(spectra_of(drawn, library), p, library)
     one = drawn.primary
     return SkyObjects(
         positions.source_id, positions.ra, positions.dec, pmra, pmdec, np.full(n, STAR, object),
         one.teff, one.logg, one.fe_h, one.alpha, one.radius, drawn.distance_kpc, drawn.a_v, drawn.r_v,
-        drawn.giant, drawn.companion.radius > 0, mag, xp,
+        drawn.giant, drawn.companion.radius > 0, np.zeros(n), mag, xp,
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Positions:
     def __len__(self) -> int:
         return len(self.source_id)
 
-    def take(self, part: slice) -> Positions:
+    def take(self, part: slice | np.ndarray) -> Positions:
         return Positions(self.source_id[part], self.ra[part], self.dec[part])
 
 
@@ -42,8 +42,11 @@ def galactic(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arcsin(np.clip(z, -1, 1)))
 
 
-def draw_positions(rng: np.random.Generator, n: int, p: Parameters) -> Positions:
-    """n positions, uniform inside each patch, with source_ids that hold their HEALPix cell and a running number."""
+def draw_positions(rng: np.random.Generator, n: int, p: Parameters, pairs: dict | None = None) -> Positions:
+    """n positions, uniform inside each patch, with source_ids that hold their HEALPix cell and a running number.
+
+    pairs : the table dirt.pairs, to place some sources beside others; by default none are
+    """
     share = np.array([patch["share"] for patch in p["patches"]])
     patch = rng.choice(len(share), n, p=share / share.sum())
     ra, dec = np.empty(n), np.empty(n)
@@ -51,10 +54,24 @@ def draw_positions(rng: np.random.Generator, n: int, p: Parameters) -> Positions
         here = np.flatnonzero(patch == i)
         ra[here] = rng.uniform(*box["ra"], len(here)) % 360.0
         dec[here] = np.degrees(np.arcsin(rng.uniform(*np.sin(np.radians(box["dec"])), len(here))))
+    if pairs:
+        beside = np.flatnonzero(rng.random(n) < pairs["gaia_pair_fraction"])
+        of = rng.integers(0, n, len(beside))
+        ra[beside], dec[beside] = scatter_around(rng, ra[of], dec[of], pairs["separation_arcsec"])
     cell = nested_pixel(SOURCE_ID_LEVEL, ra, dec)
     order = np.argsort(cell, kind="stable")
     source_id = (cell[order] << SOURCE_ID_SHIFT) | np.arange(1, n + 1, dtype=np.int64)
     return Positions(source_id, ra[order], dec[order])
+
+
+def scatter_around(
+    rng: np.random.Generator, ra: np.ndarray, dec: np.ndarray, separation_arcsec: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A position beside each given one, uniform in the area of a ring."""
+    lo, hi = separation_arcsec
+    rho = np.sqrt(rng.uniform(lo * lo, hi * hi, len(ra))) * 1000
+    angle = rng.uniform(0, 2 * np.pi, len(ra))
+    return move(ra, dec, rho * np.sin(angle), rho * np.cos(angle), 1.0)
 
 
 def split_by_cell(source_id: np.ndarray, about: int) -> list[slice]:
@@ -84,10 +101,11 @@ def in_footprint(dataset: str, ra: np.ndarray, dec: np.ndarray, p: Parameters) -
     return np.ones(len(ra), bool)
 
 
-def dust_columns(source_id: np.ndarray, seed: int, p: Parameters) -> np.ndarray:
+def dust_columns(positions: Positions, seed: int, p: Parameters) -> np.ndarray:
     """A_V of the whole dust column (mag): one draw a cell, the same whatever else is simulated."""
     d = p["dust"]
-    cells, inverse = np.unique(cell_of(source_id, DUST_LEVEL), return_inverse=True)
+    at = nested_pixel(DUST_LEVEL, positions.ra, positions.dec)
+    cells, inverse = np.unique(at, return_inverse=True)
     ra, dec = nested_centre_deg(DUST_LEVEL, cells)
     sin_b = np.maximum(np.abs(np.sin(np.radians(galactic(ra, dec)[1]))), 0.1)
     draw = np.array([cell_generator(seed, int(c), "dust").standard_normal() for c in cells])

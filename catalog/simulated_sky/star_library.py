@@ -67,6 +67,12 @@ class StarLibrary:
     extinction_a: np.ndarray  # (W,)
     extinction_b: np.ndarray
 
+    @property
+    def band_wavelength_nm(self) -> np.ndarray:
+        """(B,) mean wavelength of each band's response."""
+        weight = np.abs(self.band_response)
+        return weight @ self.wavelength_nm / weight.sum(axis=1)
+
     def log_flux_10pc(
         self, teff: np.ndarray, logg: np.ndarray, fe_h: np.ndarray, radius: np.ndarray, alpha: np.ndarray
     ) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msacat.catalog.simulated_sky.dirt import Dirt
 from msacat.catalog.simulated_sky.measure import Measurement, fades_out, measure_band
 from msacat.catalog.simulated_sky.parameters import Parameters
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
@@ -31,6 +32,7 @@ class SurveyRows:
     dec: np.ndarray
     epoch: np.ndarray  # Julian year
     repeat: np.ndarray  # bool: a second row of an object already listed
+    epoch_known: np.ndarray  # bool: False = the survey publishes none, or an impossible one
     bands: dict[str, Measurement]
 
     def __len__(self) -> int:
@@ -44,11 +46,17 @@ class SurveyRows:
 
 
 def observe(
-    rng: np.random.Generator, dataset: str, objects: SkyObjects, names: list[str], p: Parameters
+    rng: np.random.Generator,
+    dataset: str,
+    objects: SkyObjects,
+    names: list[str],
+    p: Parameters,
+    dirt: Dirt | None = None,
 ) -> SurveyRows:
     """The survey's rows of these objects; an object with no detected band has none.
 
     names : the bands of objects.mag
+    dirt : None for the clean sky
     """
     survey = p["surveys"][dataset]
     true = {band: objects.mag[:, names.index(f"{PREFIX[dataset]}_{band}")] for band in survey["bands"]}
@@ -56,19 +64,51 @@ def observe(
     listed &= rng.random(len(objects)) >= survey["gap_fraction"]
     limit = survey.get("limit")
     listed &= fades_out(rng, true[limit["band"]] if limit else objects.mag[:, 0], limit)
+    if dirt:
+        listed &= ~dirt.swallowed(dataset)
     index = np.flatnonzero(listed)
+    repeat = np.zeros(len(index), bool)
+    if dirt:
+        again = index[dirt.repeats(rng, len(index))]
+        index, repeat = np.append(index, again), np.append(repeat, np.ones(len(again), bool))
     n = len(index)
     epoch = rng.uniform(*survey["epochs"], n)
     years = epoch - p["gaia"]["reference_epoch"]
     ra, dec = move(objects.ra[index], objects.dec[index], objects.pmra[index], objects.pmdec[index], years)
     east, north = survey["position_mas"] * rng.standard_normal((2, n))
     ra, dec = move(ra, dec, east, north, 1.0)
-    bands = {band: measure_band(rng, true[band][index], survey, band) for band in survey["bands"]}
+    bands = _measure(rng, dataset, index, true, survey, dirt)
+    epoch_known = np.ones(n, bool)
+    if dirt:
+        epoch_known = rng.random(n) >= p["dirt"]["oddities"]["epoch_missing"]
     seen = np.any([np.isfinite(m.mag) for m in bands.values()], axis=0)
     bands = {b: Measurement(m.mag[seen], m.err[seen], m.limit[seen]) for b, m in bands.items()}
     return SurveyRows(
-        dataset, index[seen], ra[seen], dec[seen], epoch[seen], np.zeros(int(seen.sum()), bool), bands
+        dataset, index[seen], ra[seen], dec[seen], epoch[seen], repeat[seen], epoch_known[seen], bands
     )
+
+
+def _measure(
+    rng: np.random.Generator,
+    dataset: str,
+    index: np.ndarray,
+    true: dict[str, np.ndarray],
+    survey: dict,
+    dirt: Dirt | None,
+) -> dict[str, Measurement]:
+    """Every band of rows `index`; true magnitudes are over all objects."""
+    if dirt is None:
+        return {band: measure_band(rng, mag[index], survey, band) for band, mag in true.items()}
+    prefix = PREFIX[dataset]
+    shifts = dirt.shifts(rng, dataset, index, [f"{prefix}_{band}" for band in true])
+    bias = dirt.p["dirt"]["oddities"]["saturation_bias"]
+    bands = {}
+    for band, mag in true.items():
+        blend = dirt.blend_shift(mag, survey["beam_arcsec"], survey.get("asinh_b", {}).get(band))
+        shift = shifts[f"{prefix}_{band}"] + blend[index]
+        bands[band] = measure_band(rng, mag[index], survey, band, dirt.noise(dataset), shift, bias)
+    dirt.spoil_cells(rng, bands)
+    return bands
 
 
 def julian_date(epoch: np.ndarray) -> np.ndarray:

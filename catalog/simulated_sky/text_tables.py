@@ -58,7 +58,7 @@ def write_lines(path: Path, header: list[str], rows: pa.Array) -> None:
         )
     if path.suffix == ".gz":
         # No name, no time, a fixed level: the same sky gives the same bytes.
-        with path.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, 0) as packed:
+        with path.open("wb") as raw, gzip.GzipFile("", "wb", 1, raw, 0) as packed:
             packed.write(body)
     else:
         path.write_bytes(body)

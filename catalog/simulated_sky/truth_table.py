@@ -19,7 +19,7 @@ ID_COLUMN: dict[str, tuple[str, pa.DataType]] = {
     "twomass_psc": ("twomass_id", pa.string()),
     "catwise2020": ("catwise_id", pa.string()),
 }
-_QUANTITIES = ("teff", "logg", "fe_h", "alpha", "a_v", "r_v", "distance_kpc")
+_QUANTITIES = ("teff", "logg", "fe_h", "alpha", "a_v", "r_v", "distance_kpc", "amplitude")
 
 
 def truth_schema(names: list[str]) -> pa.Schema:
@@ -29,6 +29,7 @@ def truth_schema(names: list[str]) -> pa.Schema:
     fields += [pa.field(f"{half}_coefficients", pa.list_(pa.float32())) for half in ("bp", "rp")]
     fields += [pa.field(q, pa.float32()) for q in _QUANTITIES]
     fields += [pa.field(name, kind) for name, kind in ID_COLUMN.values()]
+    fields += [pa.field(f"repeat_{name}", kind) for name, kind in ID_COLUMN.values()]
     return pa.schema(fields)
 
 
@@ -40,8 +41,14 @@ class TruthFile:
         self.names = names
         self.writer = pq.ParquetWriter(path, self.schema, compression="zstd")
 
-    def add(self, objects: SkyObjects, gaia: GaiaChunk, ids: dict[str, dict[int, object]]) -> int:
-        """ids: per dataset, object index -> the survey's id."""
+    def add(
+        self,
+        objects: SkyObjects,
+        gaia: GaiaChunk,
+        ids: dict[str, dict[int, object]],
+        repeat_ids: dict[str, dict[int, object]],
+    ) -> int:
+        """ids, repeat_ids: per dataset, object index -> the survey's id of its (second) row."""
         i = gaia.object
         columns: list[pa.Array] = [
             pa.array(objects.source_id[i]),
@@ -57,8 +64,9 @@ class TruthFile:
             )
         for quantity in _QUANTITIES:
             columns.append(pa.array(getattr(objects, quantity)[i].astype(np.float32), from_pandas=True))
-        for dataset, (_, kind) in ID_COLUMN.items():
-            columns.append(pa.array([ids[dataset].get(k) for k in i.tolist()], kind))
+        for of_dataset in (ids, repeat_ids):
+            for dataset, (_, kind) in ID_COLUMN.items():
+                columns.append(pa.array([of_dataset[dataset].get(k) for k in i.tolist()], kind))
         self.writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
         return len(i)
 
