@@ -109,13 +109,8 @@ def seekable_content(path: Path) -> BinaryIO:
     with open(path, "rb") as file:
         if file.read(2) != GZIP_MAGIC:
             return open(path, "rb")
-    copy = tempfile.TemporaryFile(prefix="msacat-")  # noqa: SIM115 - the caller closes it
-    try:
+    with tempfile.NamedTemporaryFile(prefix="msacat-") as copy:
         for chunk in content_chunks(path):
             copy.write(chunk)
         copy.flush()
-        copy.seek(0)
-    except BaseException:
-        copy.close()
-        raise
-    return copy  # type: ignore[return-value]
+        return open(copy.name, "rb")  # the name goes at the end of this block, the content at close

@@ -22,7 +22,68 @@ COEFFICIENTS = {
 }
 XP = {"source_id": pa.int64(), "solution_id": pa.int64(), "bp_n_relevant_bases": pa.int16(), **COEFFICIENTS}
 NO_BP = 5405570973190252288
-PSC_COLUMNS = ["ra", "decl", "err_maj", "err_min", "err_ang", "designation", "j_m", "j_cmsig", "j_msigcom", "j_snr", "h_m", "h_cmsig", "h_msigcom", "h_snr", "k_m", "k_cmsig", "k_msigcom", "k_snr", "ph_qual", "rd_flg", "bl_flg", "cc_flg", "ndet", "prox", "pxpa", "pxcntr", "gal_contam", "mp_flg", "pts_key", "hemis", "date", "scan", "glon", "glat", "x_scan", "jdate", "j_psfchi", "h_psfchi", "k_psfchi", "j_m_stdap", "j_msig_stdap", "h_m_stdap", "h_msig_stdap", "k_m_stdap", "k_msig_stdap", "dist_edge_ns", "dist_edge_ew", "dist_edge_flg", "dup_src", "use_src", "a", "dist_opt", "phi_opt", "b_m_opt", "vr_m_opt", "nopt_mchs", "ext_key", "scan_key", "coadd_key", "coadd"]
+PSC_COLUMNS = [
+    "ra",
+    "decl",
+    "err_maj",
+    "err_min",
+    "err_ang",
+    "designation",
+    "j_m",
+    "j_cmsig",
+    "j_msigcom",
+    "j_snr",
+    "h_m",
+    "h_cmsig",
+    "h_msigcom",
+    "h_snr",
+    "k_m",
+    "k_cmsig",
+    "k_msigcom",
+    "k_snr",
+    "ph_qual",
+    "rd_flg",
+    "bl_flg",
+    "cc_flg",
+    "ndet",
+    "prox",
+    "pxpa",
+    "pxcntr",
+    "gal_contam",
+    "mp_flg",
+    "pts_key",
+    "hemis",
+    "date",
+    "scan",
+    "glon",
+    "glat",
+    "x_scan",
+    "jdate",
+    "j_psfchi",
+    "h_psfchi",
+    "k_psfchi",
+    "j_m_stdap",
+    "j_msig_stdap",
+    "h_m_stdap",
+    "h_msig_stdap",
+    "k_m_stdap",
+    "k_msig_stdap",
+    "dist_edge_ns",
+    "dist_edge_ew",
+    "dist_edge_flg",
+    "dup_src",
+    "use_src",
+    "a",
+    "dist_opt",
+    "phi_opt",
+    "b_m_opt",
+    "vr_m_opt",
+    "nopt_mchs",
+    "ext_key",
+    "scan_key",
+    "coadd_key",
+    "coadd",
+]
 
 #: file, format, columns, rows: as the manifest beside the files counts them
 FILES = [
@@ -245,7 +306,14 @@ def test_every_scalar_column_equals_astropys(shared_data, read_all, name, kind):
     assert [n.lower() for n in published] == [n.lower() for n in expected.colnames]
     columns = [c for c in expected.itercols() if c.ndim == 1]
     names = [n for n, c in zip(published, expected.itercols(), strict=True) if c.ndim == 1]
-    types = {"f": pa.float64(), "i": pa.int64(), "b": pa.bool_(), "S": pa.string(), "U": pa.string(), "O": pa.string()}
+    types = {
+        "f": pa.float64(),
+        "i": pa.int64(),
+        "b": pa.bool_(),
+        "S": pa.string(),
+        "U": pa.string(),
+        "O": pa.string(),
+    }
     table = read_all(
         shared_data / name, {n: types[c.dtype.kind] for n, c in zip(names, columns, strict=True)}, 333
     )
