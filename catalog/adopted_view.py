@@ -166,6 +166,14 @@ def _number(column: Column, value: sql.Composable, bounds: tuple[float, float] |
     if bounds is None:
         return sql.SQL("({})::{}").format(value, kind)
     low, high = (sql.Literal(repr(b)) for b in bounds)
+    if column.type == "real":
+        # PostgreSQL raises an error where a double does not fit a real, too large or too small
+        return sql.SQL(
+            "CASE WHEN {v} BETWEEN -1e38 AND 1e38 THEN CASE WHEN {r} BETWEEN {low}::real AND {high}::real THEN {r} END END"
+        ).format(
+            v=value, low=low, high=high,
+            r=sql.SQL("(CASE WHEN abs({v}) < 1e-37 THEN 0 ELSE {v} END)::real").format(v=value),
+        )  # fmt: skip
     return sql.SQL(
         "CASE WHEN {v} BETWEEN {low}::double precision AND {high}::double precision THEN ({v})::{kind} END"
     ).format(v=value, low=low, high=high, kind=kind)
@@ -189,7 +197,7 @@ def _computed(column: Column, sources: tuple[Source, ...]) -> sql.Composed:
         )
     else:  # mag_error_from_flux
         value = sql.SQL(
-            "CASE WHEN {f} > 0 AND {e} > 0 AND {f} < 1e300 AND {e} < 1e300 "
+            "CASE WHEN {f} BETWEEN 1e-100 AND 1e100 AND {e} BETWEEN 1e-100 AND 1e100 "
             "THEN sqrt(({c} * {e} / {f}) ^ 2 + {floor} ^ 2) END"
         ).format(
             f=inputs[0], e=inputs[1],

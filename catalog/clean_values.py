@@ -22,6 +22,8 @@ from msacat.catalog.surveys.survey_spec import Column
 
 #: Gaia's source_id is 2^35 times a level-12 HEALPix cell, and more: nothing outside is one.
 LARGEST_SOURCE_ID = 12 * 4**12 * 2**35 - 1
+#: the table's bounds where the spec gives none; a real beyond them overflows
+WIDEST = (-1e38, 1e38)
 #: how a row's text may spell nothing
 NO_TEXT = ("", "null")
 
@@ -134,12 +136,7 @@ class Cleaner:
         if column.type == "real":
             with np.errstate(over="ignore"):
                 values = values.astype(np.float32)
-        # the bounds PostgreSQL checks where the spec gives none: beyond them a real overflows
-        low, high = column.range or (-1e38, 1e38)
-        with np.errstate(invalid="ignore"):
-            wide = values.astype(np.float64)
-            missing = self._null(column, "outside range", (wide < low) | (wide > high), missing)
-        return pa.array(values, mask=missing)
+        return pa.array(values, mask=self._null(column, "outside range", _outside(column, values), missing))
 
     def _array(self, column: Column, dense: tuple[np.ndarray, np.ndarray], factor: float = 1.0) -> pa.Array:
         """One spectrum a row: an unusable element makes the whole array NULL."""
@@ -149,10 +146,7 @@ class Cleaner:
         missing = self._null(column, "element not finite", ~np.isfinite(values).all(axis=1), missing)
         with np.errstate(over="ignore"):
             stored = values.astype(np.float32)
-        low, high = column.range or (-1e38, 1e38)
-        with np.errstate(invalid="ignore"):
-            out = (stored.astype(np.float64) < low) | (stored.astype(np.float64) > high)
-        missing = self._null(column, "outside range", out.any(axis=1), missing)
+        missing = self._null(column, "outside range", _outside(column, stored).any(axis=1), missing)
         return pa.FixedSizeListArray.from_arrays(
             pa.array(stored.ravel()), _length(column), mask=pa.array(missing)
         )
@@ -281,6 +275,13 @@ def _isnull(values: pa.Array) -> np.ndarray:
 def _floats(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Values in double precision (0 where NULL) and where they are NULL."""
     return values.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False), _isnull(values)
+
+
+def _outside(column: Column, stored: np.ndarray) -> np.ndarray:
+    """Beyond the range, judged at the stored precision as the table's CHECK does: a real equal to its bound is inside."""
+    low, high = (stored.dtype.type(bound) for bound in column.range or WIDEST)
+    with np.errstate(invalid="ignore"):
+        return (stored < low) | (stored > high)
 
 
 def _equals(values: np.ndarray, sentinel: float, kind: str) -> np.ndarray:

@@ -59,8 +59,9 @@ def _fails(cut: QualityCut, values: pa.Array) -> np.ndarray:
     elif pa.types.is_integer(values.type):
         found, wanted = values.fill_null(0).to_numpy(zero_copy_only=False), _values(cut)
     else:
-        # in double precision, as PostgreSQL compares a real with a literal
-        found, wanted = values.fill_null(0.0).to_numpy(zero_copy_only=False).astype(np.float64), _values(cut)
+        # at the stored precision: a published 0.2 does not exceed a limit of 0.2 because a real rounds it up
+        found = values.fill_null(0.0).to_numpy(zero_copy_only=False)
+        wanted = [found.dtype.type(v) for v in _values(cut)]
     return _holds(cut, found, wanted) & known
 
 
@@ -122,8 +123,5 @@ def _literal(value: object, kind: str) -> sql.Composable:
         return sql.Literal(str(value))
     if kind == "boolean":
         return sql.Literal(bool(value))
-    return (
-        sql.SQL("{}::double precision").format(sql.Literal(str(value)))
-        if isinstance(value, float)
-        else sql.Literal(value)
-    )
+    kind = kind if kind in ("real", "double precision") else "double precision"
+    return sql.SQL("{}::{}").format(sql.Literal(repr(value)), sql.SQL(kind))  # type: ignore[arg-type]

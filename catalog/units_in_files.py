@@ -31,6 +31,8 @@ _SPELLINGS = {
     "mjd": "d",
     "jd": "d",
     "days": "d",
+    "count": "",
+    "ct": "",
     "day": "d",
 }
 
@@ -46,13 +48,9 @@ def factor_to(expected: str, found: str, systems: set[str], column: str, path: s
         ours = {s.split()[-1].lower() for s in systems}
         if system.group(1).lower() not in ours:
             _refuse("the file's magnitudes are in another system", expected, found, systems, column, path)
-    try:
-        factor = _factor(expected, found)
-    except ValueError:
-        factor = None
-    if (
-        factor is None or not factor > 0
-    ):  # mag -> dex converts in principle, by a negative factor: never meant
+    factor = _factor(expected, found)
+    # mag -> dex converts in principle, by a negative factor: never meant
+    if factor is None or not factor > 0:
         _refuse(
             "the file's unit does not convert to the one expected", expected, found, systems, column, path
         )
@@ -75,19 +73,26 @@ def _refuse(why: str, expected: str, found: str, systems: set[str], column: str,
 def _factor(expected: str, found: str) -> float | None:
     if _plain(expected) == _plain(found):
         return 1.0
+    if _plain(expected).startswith("dex(") and _plain(found) == "dex":
+        return 1.0  # the logarithm of a gravity is often labelled just so
     from astropy import units
 
     a, b = _parse(found), _parse(expected)
     if a is None or b is None:
         return None
+    if isinstance(a, units.function.FunctionUnitBase):
+        return 1.0 if a == b else None
     try:
-        return (
-            float(a.to(b, 1.0))
-            if not isinstance(a, units.function.FunctionUnitBase)
-            else (1.0 if a == b else None)
-        )
+        return _exact(float(a.to(b)))
     except units.UnitsError:
         return None
+
+
+def _exact(factor: float) -> float:
+    """A thousand, where astropy's own rounding made it 999.9999999999999; likewise a thousandth."""
+    if factor >= 1:
+        return float(round(factor)) if abs(factor - round(factor)) < 1e-12 * factor else factor
+    return 1 / _exact(1 / factor) if factor > 0 else factor
 
 
 def _plain(unit: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
+import uuid
 from pathlib import Path
 
 import psycopg
@@ -18,15 +16,44 @@ from msacat.catalog.fault_points import INGEST_POINTS
 from msacat.catalog.ingest_files import plan_ingest, run_ingest
 from msacat.catalog.verify_catalog import verify
 
-CHILD = Path(__file__).with_name("crash_child.py")
+
+class Child:
+    """An ingest in a forked process: dies, stops and waits like one from the command line, and starts at once."""
+
+    def __init__(self, dsn: str, *paths: Path, replace: bool = False, fault: str | None = None) -> None:
+        reading, writing = os.pipe()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid:
+            os.close(writing)
+            self.lines = os.fdopen(reading)
+            return
+        code = 1
+        try:
+            os.close(reading)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if fault:
+                os.environ["MSACAT_FAULT"] = fault
+            with connect(dsn) as conn, os.fdopen(writing, "w", buffering=1) as out:
+                plan = plan_ingest(conn, "gaia_source", paths, replace=replace)
+                report = run_ingest(conn, plan, on_progress=lambda done, total, words: print(words, file=out))
+                print(" ".join(f.outcome.replace(" ", "-") for f in report.files), file=out)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def finish(self) -> list[str]:
+        """Its lines, once it has ended; `returncode` is negative for a signal, as in subprocess."""
+        lines = self.lines.read().splitlines()
+        self.lines.close()
+        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return lines
 
 
-def child(dsn: str, *paths: Path, replace: bool = False, fault: str | None = None) -> subprocess.Popen:
-    environment = dict(os.environ, **({"MSACAT_FAULT": fault} if fault else {}))
-    return subprocess.Popen(
-        [sys.executable, str(CHILD), dsn, "replace" if replace else "add", *map(str, paths)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def run_child(dsn: str, *paths: Path, **options) -> Child:
+    child = Child(dsn, *paths, **options)
+    child.finish()
+    return child
 
 
 def whole_files(conn) -> dict[str, tuple[int, int]]:
@@ -50,8 +77,6 @@ def files(gaia_rows, write_csv) -> list[Path]:
 
 @pytest.fixture
 def undisturbed(server, files, digest):
-    import uuid
-
     dsn = server.create_database(f"undisturbed_{uuid.uuid4().hex[:8]}")
     from msacat import migrations
     from msacat.catalog.connect import engine
@@ -66,17 +91,11 @@ def undisturbed(server, files, digest):
 def test_killed_at_any_point_a_file_is_in_or_out_and_a_rerun_completes(store, files, digest, undisturbed):
     """One store through every point in turn: each leaves it whole, and the rest is added at the end."""
     for point in INGEST_POINTS:
-        process = child(store, *files, fault=point)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, (point, errors)
+        assert run_child(store, *files, fault=point).returncode == -signal.SIGKILL, point
         with connect(store) as conn:
             for path, (kept, found) in whole_files(conn).items():
                 assert kept == found, (point, path)
-        if point in ("ingest.staged", "ingest.committed"):
-            continue  # these leave the first file in: the next point is met in the second
-    process = child(store, *files)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    assert run_child(store, *files).returncode == 0
     with connect(store) as conn:
         assert digest(conn, "gaia_source") == undisturbed
         assert len(whole_files(conn)) == 2
@@ -91,26 +110,22 @@ def test_killed_while_replacing_the_old_rows_stay(store, digest, gaia_rows, writ
         run_ingest(conn, plan_ingest(conn, "gaia_source", [path]))
         before = digest(conn, "gaia_source")
     write_csv("a.csv", gaia_rows(40, parallax=2.0))
-    process = child(store, path, replace=True, fault=point)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    assert run_child(store, path, replace=True, fault=point).returncode == -signal.SIGKILL
     with connect(store) as conn:
         assert digest(conn, "gaia_source") == before
-    assert child(store, path, replace=True).wait(60) == 0
+    assert run_child(store, path, replace=True).returncode == 0
     with connect(store) as conn:
         assert whole_files(conn) == {str(path): (40, 40)}
 
 
 @pytest.mark.crash
 def test_ctrl_c_in_the_middle_of_a_file_leaves_nothing_of_it(store, gaia_rows, write_csv):
-    path = write_csv("a.csv", gaia_rows(200_000))
-    process = child(store, path)
-    for line in process.stdout:
-        if "rows" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+    path = write_csv("a.csv", gaia_rows(100_000))
+    child = Child(store, path)
+    next(line for line in child.lines if "rows" in line)
+    os.kill(child.pid, signal.SIGINT)
+    child.finish()
+    assert child.returncode != 0
     with connect(store) as conn:
         assert whole_files(conn) == {}
 
@@ -135,10 +150,10 @@ def test_a_lost_connection_says_so_and_leaves_nothing(store, gaia_rows, write_cs
 
 @pytest.mark.crash
 def test_two_ingests_of_the_same_files_at_once(store, files, digest, undisturbed):
-    both = [child(store, *files), child(store, *reversed(files))]
-    outputs = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    outcomes = sorted(outcome for out, _ in outputs for outcome in out.splitlines()[-1].split())
+    both = [Child(store, *files), Child(store, *reversed(files))]
+    outputs = [child.finish() for child in both]
+    assert [child.returncode for child in both] == [0, 0], outputs
+    outcomes = sorted(outcome for lines in outputs for outcome in lines[-1].split())
     assert outcomes == ["already-there", "already-there", "ingested", "ingested"]
     with connect(store) as conn:
         assert digest(conn, "gaia_source") == undisturbed
@@ -155,10 +170,7 @@ def test_the_second_ingest_of_a_file_waits_and_says_for_whom(store, gaia_rows, w
         connect(store) as holder,
         advisory_lock(holder, f"ingest of gaia_source {content_sha256(path)[:16]}"),
     ):
-        process = child(store, path)
-        line = next(line for line in process.stdout if "Waiting" in line)
-        assert "held by" in line
-        time.sleep(0.2)
-        assert process.poll() is None
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and out.splitlines()[-1] == "ingested"
+        child = Child(store, path)
+        assert "held by" in next(line for line in child.lines if "Waiting" in line)
+        assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
+    assert child.finish()[-1] == "ingested" and child.returncode == 0

@@ -1,0 +1,297 @@
+"""A table the archive holds becomes survey.<dataset> without a copy, with the values ingest would have stored."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from msacat.catalog.adopt_table import adopt
+from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.forget_files import forget
+from msacat.catalog.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.register_survey import find_spec
+from msacat.catalog.verify_catalog import verify
+
+NUMBERS = {
+    "source_id": "bigint", "ra": "double precision", "dec": "double precision", "ref_epoch": "double precision",
+    "parallax": "double precision", "parallax_error": "real", "pmra": "real", "phot_g_mean_mag": "real",
+    "phot_g_mean_flux": "double precision", "phot_g_mean_flux_error": "double precision", "ra_error": "double precision", "ruwe": "numeric",
+    "visibility_periods_used": "integer", "duplicated_source": "boolean", "random_index": "bigint",
+}  # fmt: skip
+
+
+def make_archive(
+    conn, rows, index: bool = True, key: bool = True, types=NUMBERS, where="gaia_dr3.gaia_source"
+) -> None:
+    schema, table = where.split(".")
+    conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(n), sql.SQL(t)) for n, t in types.items()
+    )
+    target = sql.Identifier(schema, table)
+    conn.execute(sql.SQL("CREATE TABLE {} ({})").format(target, columns))
+    for row in rows:
+        conn.execute(
+            sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                target,
+                sql.SQL(", ").join(map(sql.Identifier, row)),
+                sql.SQL(", ").join([sql.Placeholder()] * len(row)),
+            ),
+            list(row.values()),
+        )
+    if key:
+        conn.execute(sql.SQL("CREATE UNIQUE INDEX ON {} (source_id)").format(target))
+    if index:
+        conn.execute(sql.SQL("CREATE INDEX ON {} (q3c_ang2ipix(ra, dec))").format(target))
+    conn.execute(sql.SQL("ANALYZE {}").format(target))
+    conn.commit()
+
+
+def star(number: int, **changes) -> dict:
+    return {
+        "source_id": 1000 + number, "ra": 10.0 + number, "dec": -5.0, "ref_epoch": 2016.0, "parallax": 1.5,
+        "parallax_error": 0.1, "pmra": 2.5, "phot_g_mean_mag": 15.25, "phot_g_mean_flux": 1000.0,
+        "phot_g_mean_flux_error": 5.0, "ruwe": 1.01, "visibility_periods_used": 12, "duplicated_source": False,
+        "random_index": 4, "ra_error": 0.0,
+    } | changes  # fmt: skip
+
+
+STARS = [
+    star(1),
+    star(2, parallax=float("nan"), phot_g_mean_mag=float("inf"), ruwe=1.7, duplicated_source=True),
+    star(3, parallax=5000.0, phot_g_mean_flux=-1.0, visibility_periods_used=3, pmra=None),
+    star(4, phot_g_mean_flux_error=0.0, duplicated_source=None),
+    star(8, parallax=1e-50, ra_error=1e-50, phot_g_mean_flux=1e30, phot_g_mean_flux_error=1e-30),
+]
+REJECTED = [star(5, ra=400.0), star(6, dec=float("nan")), star(7, ra=None)]
+
+
+def stored(conn, dataset="gaia_source") -> list[tuple]:
+    names = [c.name for c in find_spec(conn, dataset).columns] + ["quality"]
+    return conn.execute(
+        sql.SQL("SELECT {} FROM {} ORDER BY 1").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier("survey", dataset)
+        )
+    ).fetchall()
+
+
+def test_the_view_shows_what_ingest_would_have_stored(conn, server, store, write_csv):
+    make_archive(conn, STARS + REJECTED)
+    report = adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    assert report.rows_estimated == 8 and "teff_gspphot" in report.absent
+    assert report.columns["phot_g_mean_mag_error"] == "phot_g_mean_flux, phot_g_mean_flux_error"
+    adopted = stored(conn)
+    assert len(adopted) == 5
+    forget(conn, "gaia_source")
+    path = write_csv("same.csv", STARS + REJECTED)
+    [one] = run_ingest(conn, plan_ingest(conn, "gaia_source", [path])).files
+    assert (one.rows_read, one.rows_kept) == (8, 5)
+    ingested = stored(conn)
+    for a, b in zip(adopted, ingested, strict=True):
+        assert [x is None for x in a] == [y is None for y in b]
+        assert [x for x in a if x is not None] == pytest.approx([y for y in b if y is not None], rel=1e-6)
+
+
+def test_cones_and_ids_use_the_archives_indexes(conn):
+    make_archive(conn, [star(i, dec=i / 100 - 5) for i in range(3000) if i < 300])
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    conn.execute("SET enable_seqscan = off")
+    cone = "SELECT source_id FROM survey.gaia_source WHERE q3c_radial_query(ra, dec, 12, -4.9, 0.5)"
+    one = "SELECT ra FROM survey.gaia_source WHERE source_id = 1001"
+    for query, index in ((cone, "gaia_source_q3c_ang2ipix_idx"), (one, "gaia_source_source_id_idx")):
+        plan = "\n".join(line for (line,) in conn.execute("EXPLAIN " + query))
+        assert index in plan, plan
+
+
+def test_nothing_can_be_written_through_the_view(conn):
+    make_archive(conn, STARS)
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    for statement in ("UPDATE survey.gaia_source SET ra = 1", "DELETE FROM survey.gaia_source"):
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState), conn.transaction():
+            conn.execute(statement)
+    with pytest.raises(UsageError, match="never writes to"):
+        plan_ingest(conn, "gaia_source", [__file__])
+
+
+def test_the_error_holds_the_command_that_makes_the_missing_index(conn):
+    make_archive(conn, STARS, index=False, key=False)
+    with pytest.raises(InputRejected, match="lacks an index") as error:
+        adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    commands = [c for c in error.value.next_step.split(";") if c.strip()]
+    assert (
+        'CREATE INDEX "gaia_source_q3c" ON "gaia_dr3"."gaia_source" (q3c_ang2ipix("ra", "dec"))'
+        in commands[1]
+    )
+    assert conn.execute("SELECT count(*) FROM msacat.surveys").fetchone() == (0,)
+    for command in commands:
+        conn.execute(command)
+    conn.commit()
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    assert len(stored(conn)) == len(STARS)
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "found"),
+    [
+        (
+            "ALTER TABLE gaia_dr3.gaia_source ALTER source_id TYPE double precision",
+            "source_id",
+            "double precision",
+        ),
+        ("ALTER TABLE gaia_dr3.gaia_source ALTER ra TYPE real", "ra", "real"),
+        ("ALTER TABLE gaia_dr3.gaia_source ALTER parallax TYPE text", "parallax", "text"),
+        ("COMMENT ON COLUMN gaia_dr3.gaia_source.parallax IS 'parallax unit=Jy ucd=-'", "parallax", "Jy"),
+        ("COMMENT ON COLUMN gaia_dr3.gaia_source.ra IS 'position unit=rad ucd=-'", "ra", "rad"),
+        ("UPDATE gaia_dr3.gaia_source SET ref_epoch = 2015.5", "ref_epoch", "2015.5"),
+        ("ALTER TABLE gaia_dr3.gaia_source RENAME dec TO decl", None, None),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused_and_nothing_stays(conn, change, column, found):
+    make_archive(conn, STARS)
+    conn.execute(change)
+    conn.commit()
+    with pytest.raises(InputRejected) as error:
+        adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    if column:
+        assert (error.value.column, error.value.found) == (column, found)
+    else:
+        assert "dec (published as dec)" in error.value.expected
+    assert conn.execute("SELECT to_regclass('survey.gaia_source')").fetchone() == (None,)
+
+
+def test_units_in_comments_are_converted_and_other_names_are_given(conn):
+    make_archive(conn, STARS)
+    conn.execute("ALTER TABLE gaia_dr3.gaia_source RENAME dec TO decl")
+    conn.execute("COMMENT ON COLUMN gaia_dr3.gaia_source.parallax IS 'parallax unit=arcsec ucd=-'")
+    conn.commit()
+    report = adopt(conn, "gaia_source", "gaia_dr3.gaia_source", {"dec": "decl"})
+    assert report.converted == {"parallax": 1000.0}
+    assert (
+        conn.execute("SELECT parallax FROM survey.gaia_source WHERE source_id = 1004").fetchone() is not None
+    )
+
+
+def test_views_missing_tables_and_odd_names(conn):
+    make_archive(conn, STARS)
+    conn.execute("CREATE VIEW gaia_dr3.bright AS SELECT * FROM gaia_dr3.gaia_source")
+    conn.commit()
+    with pytest.raises(InputRejected, match="not a table"):
+        adopt(conn, "gaia_source", "gaia_dr3.bright")
+    with pytest.raises(UsageError, match="no table") as error:
+        adopt(conn, "gaia_source", "gaia_dr3.gaia_sourc")
+    assert "gaia_dr3.gaia_source" in error.value.expected
+    for name in ("gaia_source", "a.b.c", "gaia_dr3."):
+        with pytest.raises(UsageError):
+            adopt(conn, "gaia_source", name)
+    with pytest.raises(UsageError):
+        adopt(conn, "gaia_source", 'gaia_dr3.x"; DROP SCHEMA survey CASCADE; --')
+    with pytest.raises(UsageError, match="no column nonsense"):
+        adopt(conn, "gaia_source", "gaia_dr3.gaia_source", {"nonsense": "ra"})
+
+
+def test_a_partitioned_table_is_adopted(conn):
+    conn.execute("CREATE SCHEMA big")
+    conn.execute(
+        "CREATE TABLE big.gaia (source_id bigint, ra double precision, dec double precision, phot_g_mean_mag real) "
+        "PARTITION BY RANGE (source_id)"
+    )
+    for i in range(3):
+        conn.execute(
+            f"CREATE TABLE big.gaia_{i} PARTITION OF big.gaia FOR VALUES FROM ({1000 * i}) TO ({1000 * (i + 1)})"
+        )
+    conn.execute("CREATE UNIQUE INDEX ON big.gaia (source_id)")
+    conn.execute("CREATE INDEX ON big.gaia (q3c_ang2ipix(ra, dec))")
+    conn.execute("INSERT INTO big.gaia SELECT i, i / 10.0, 1, 12 FROM generate_series(1, 2999) i")
+    conn.execute("ANALYZE big.gaia")
+    conn.commit()
+    report = adopt(conn, "gaia_source", "big.gaia")
+    assert report.rows_estimated == 2999
+    assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (2999,)
+    assert conn.execute("SELECT min_source_id, max_source_id, format FROM msacat.files").fetchone() == (
+        1,
+        2999,
+        "adopted",
+    )
+
+
+def test_forget_gives_the_dataset_back_and_it_can_be_adopted_again(conn, write_csv):
+    make_archive(conn, STARS)
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    assert all(r.passed for r in verify(conn))
+    with pytest.raises(UsageError, match="adopted already"):
+        adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    [report] = forget(conn, "gaia_source")
+    assert report.adopted_from == "gaia_dr3.gaia_source"
+    assert conn.execute("SELECT count(*) FROM gaia_dr3.gaia_source").fetchone() == (len(STARS),)
+    assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (0,)
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    assert len(stored(conn)) == len(STARS)
+    forget(conn, "gaia_source")
+    run_ingest(conn, plan_ingest(conn, "gaia_source", [write_csv("a.csv", STARS[:1])]))
+    with pytest.raises(UsageError, match="holds ingested files"):
+        adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+
+
+def test_a_users_view_in_the_way_is_named(conn):
+    make_archive(conn, STARS)
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    conn.execute("CREATE VIEW public.mine AS SELECT ra FROM survey.gaia_source")
+    conn.commit()
+    with pytest.raises(UsageError, match="other views stand on") as error:
+        forget(conn, "gaia_source")
+    assert "mine" in error.value.found
+    assert len(stored(conn)) == len(STARS)
+
+
+def test_a_photometric_survey_with_text_ids_and_sentinels(conn):
+    """2MASS as an archive might hold it, padded designations and NaN included."""
+    conn.execute(
+        "CREATE TABLE public.psc (designation character varying(17), ra double precision, decl double precision, "
+        "jdate double precision, j_m real, j_msigcom real, h_m real, k_m double precision, ph_qual character(3), "
+        "cc_flg text, gal_contam integer, mp_flg integer)"
+    )
+    conn.execute(
+        "INSERT INTO public.psc VALUES "
+        "('00000000+0000000', 0.0, 0.0, 2451545.0, 12.5, 0.03, 99.99, 'NaN', 'AUX', '000', 0, 0), "
+        "('00000001+0000000', 359.9, 1.0, NULL, -9999, NULL, 11, 60, 'AAA', '0c0', 1, 0)"
+    )
+    conn.execute("CREATE UNIQUE INDEX ON public.psc (designation)")
+    conn.execute("CREATE INDEX ON public.psc (q3c_ang2ipix(ra, decl))")
+    conn.commit()
+    adopt(conn, "twomass_psc", "public.psc")
+    rows = conn.execute(
+        "SELECT twomass_id, dec, epoch, j_m, h_m, k_m, ph_qual, quality, file_id > 0 FROM survey.twomass_psc ORDER BY 1"
+    ).fetchall()
+    assert rows[0] == ("00000000+0000000", 0.0, 2000.0, 12.5, None, None, "AUX", 0b110, True)
+    assert rows[1] == ("00000001+0000000", 1.0, None, None, 11.0, None, "AAA", 1 << 4 | 1 << 6, True)
+    clean = conn.execute("SELECT twomass_id, j_m, h_m FROM survey.twomass_psc_clean").fetchall()
+    assert clean == [("00000000+0000000", 12.5, None)]
+
+
+def test_spectra_computed_from_samples_cannot_be_adopted(conn):
+    conn.execute("CREATE TABLE public.sampled (source_id bigint PRIMARY KEY, flux real[], flux_error real[])")
+    conn.commit()
+    with pytest.raises(InputRejected, match="which a view cannot do"):
+        adopt(conn, "xp_sampled", "public.sampled")
+
+
+def test_continuous_spectra_with_unusable_elements_are_null(conn):
+    conn.execute(
+        "CREATE TABLE public.xp (source_id bigint PRIMARY KEY, bp_coefficients double precision[], "
+        "bp_coefficient_errors real[], rp_coefficients double precision[], rp_coefficient_errors real[])"
+    )
+    good = [float(i) for i in range(55)]
+    bad = [[*good[:-1], float("nan")], [*good[:-1], None], good[:-1], [*good[:-1], float("inf")]]
+    for i, bp in enumerate([good, *bad, None]):
+        conn.execute(
+            "INSERT INTO public.xp VALUES (%s, %s::float8[], %s::real[], %s::float8[], %s::real[])",
+            [i + 1, bp, good, good, good],
+        )
+    conn.commit()
+    adopt(conn, "xp_continuous", "public.xp")
+    rows = conn.execute(
+        "SELECT source_id, bp_coefficients, bp_coefficient_errors[55], quality & 1 FROM survey.xp_continuous ORDER BY 1"
+    ).fetchall()
+    assert rows[0] == (1, good, 54.0, 0)
+    assert [r[1] for r in rows[1:]] == [None] * 5 and all(r[3] == 1 for r in rows[1:])

@@ -1,0 +1,85 @@
+"""forget takes out exactly what it names and marks what stood on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from msacat.catalog.errors import UsageError
+from msacat.catalog.forget_files import forget
+from msacat.catalog.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.verify_catalog import verify
+
+
+@pytest.fixture
+def parts(conn, gaia_rows, write_csv):
+    paths = [write_csv(f"{i}.csv", gaia_rows(5, start=10 * i)) for i in (1, 2, 3)]
+    run_ingest(conn, plan_ingest(conn, "gaia_source", paths))
+    return paths
+
+
+def models_and_runs(conn, *file_ids: int) -> None:
+    for i in file_ids:
+        conn.execute(
+            "INSERT INTO learned.models (name, state, folder, file_ids, code_version) VALUES (%s, 'finished', '/', %s, '0')",
+            [f"model{i}", [i]],
+        )
+        conn.execute(
+            "INSERT INTO msacat.runs (model_id, state, file_ids, request, n_stars, code_version) "
+            "SELECT max(model_id), 'published', %s, '{}', 1, '0' FROM learned.models",
+            [[i, 99]],
+        )
+    conn.commit()
+
+
+def test_one_file_by_path_or_number(conn, parts):
+    ids = [i for (i,) in conn.execute("SELECT file_id FROM msacat.files ORDER BY 1")]
+    models_and_runs(conn, *ids)
+    [report] = forget(conn, str(parts[1]))
+    assert (report.dataset, report.files, report.rows) == ("gaia_source", [str(parts[1])], 5)
+    assert (report.models, len(report.runs)) == ([f"model{ids[1]}"], 1)
+    assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (10,)
+    states = dict(conn.execute("SELECT name, state FROM learned.models"))
+    assert states == {f"model{i}": "stale" if i == ids[1] else "finished" for i in ids}
+    (reason,) = conn.execute("SELECT stale_reason FROM msacat.runs WHERE state = 'stale'").fetchone()
+    assert str(parts[1]) in reason
+    [report] = forget(conn, str(ids[0]))
+    assert report.files == [str(parts[0])]
+    assert all(r.passed for r in verify(conn))
+    [again] = run_ingest(conn, plan_ingest(conn, "gaia_source", [parts[1]])).files
+    assert again.outcome == "ingested"
+
+
+def test_a_file_that_is_gone_from_disk_can_be_forgotten(conn, parts, monkeypatch):
+    monkeypatch.chdir(parts[0].parent)
+    parts[0].unlink()
+    [report] = forget(conn, "1.csv")
+    assert report.rows == 5
+
+
+def test_a_whole_dataset(conn, parts):
+    conn.execute(
+        "INSERT INTO msacat.crossmatches (dataset, reference, fingerprint, n_matched, n_unmatched, by_method, started, "
+        "finished, code_version) VALUES ('gaia_source', 'gaia_source', 'abc', 0, 0, '{}', now(), now(), '0')"
+    )
+    conn.commit()
+    [report] = forget(conn, "gaia_source")
+    assert (len(report.files), report.rows) == (3, 15)
+    assert conn.execute("SELECT fingerprint FROM msacat.crossmatches").fetchone() == (None,)
+    assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (0,)
+    assert conn.execute("SELECT count(*) FROM msacat.files").fetchone() == (0,)
+    assert forget(conn, "gaia_source")[0].rows == 0
+
+
+def test_files_that_had_skipped_the_forgotten_rows_are_named(conn, gaia_rows, write_csv):
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=4))
+    run_ingest(conn, plan_ingest(conn, "gaia_source", [first, second]))
+    [report] = forget(conn, str(first))
+    assert report.incomplete == [str(second)]
+
+
+def test_what_was_never_ingested(conn, parts):
+    for target in ("nothing.csv", "twomass_psc", "12345"):
+        with pytest.raises(UsageError, match="was ingested"):
+            forget(conn, target)
+    with pytest.raises(UsageError):
+        forget(conn, str(parts[0]), dataset="xp_continuous")
