@@ -6,14 +6,19 @@ their own.
 
 from __future__ import annotations
 
+import threading
 import uuid
 
 import numpy as np
 import pytest
 from psycopg import sql
 
-from msacat.catalog import match_positions
-from msacat.catalog.crossmatch_stars import crossmatch, crossmatch_state
+from msacat.catalog import match_positions, match_region
+from msacat.catalog.advisory_lock import advisory_lock
+from msacat.catalog.connect import connect
+from msacat.catalog.crossmatch_stars import crossmatch, crossmatch_state, datasets_to_match
+from msacat.catalog.errors import InputRejected, StoreLocked, UsageError
+from msacat.catalog.ingest_ledger import remove_files
 from msacat.catalog.register_survey import find_spec, register_survey
 from msacat.catalog.sky_pairs import ObjectPositions, StarPositions
 
@@ -32,15 +37,19 @@ def add_file(conn, dataset: str, rows: list[dict]) -> int:
         [dataset, spec.release, f"/data/{uuid.uuid4()}", uuid.uuid4().hex, len(rows), len(rows),
          min(ids), max(ids)],
     ).fetchone()[0]  # fmt: skip
-    for number, row in enumerate(rows, 1):
-        row = {"quality": 0} | row | {"file_id": file_id} | ({} if spec.id.unique else {"file_row": number})
-        conn.execute(
+    rows = [
+        {"quality": 0} | row | {"file_id": file_id} | ({} if spec.id.unique else {"file_row": number})
+        for number, row in enumerate(rows, 1)
+    ]
+    columns = sorted({name for row in rows for name in row})
+    if rows:
+        conn.cursor().executemany(
             sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
                 sql.Identifier("survey", dataset),
-                sql.SQL(", ").join(map(sql.Identifier, row)),
-                sql.SQL(", ").join(sql.Placeholder() * len(row)),
+                sql.SQL(", ").join(map(sql.Identifier, columns)),
+                sql.SQL(", ").join(sql.Placeholder() * len(columns)),
             ),
-            list(row.values()),
+            [[row.get(name) for name in columns] for row in rows],
         )
     conn.commit()
     return file_id
@@ -146,3 +155,284 @@ def test_equals_the_oracle(conn, sky_oracle, dataset, radius, monkeypatch):
     assert_same(matches(conn, dataset), expected)
     assert (again.n_stars, again.by_method) == (report.n_stars, report.by_method)
     assert crossmatch(conn, dataset).how == "nothing had changed"
+
+
+HOW: list[str] = []
+
+
+def archive_rows(world: World, part: int, rng) -> list[dict]:
+    """A best-neighbour file over one place: mostly right, some objects shared by two stars, some stars without."""
+    stars = [s for s in world.stars if s["source_id"] // 2**59 == part]
+    objects = [o for o in world.objects if o["star"] // 2**59 == part]
+    rows = []
+    for s in stars:
+        if rng.random() < 0.8:
+            o = objects[rng.integers(len(objects))]
+            rows.append({"source_id": s["source_id"], "original_ext_source_id": o["id"],
+                         "angular_distance": float(rng.uniform(0, 1)), "number_of_neighbours": 1})  # fmt: skip
+    for row in rows:
+        row["number_of_mates"] = (
+            sum(r["original_ext_source_id"] == row["original_ext_source_id"] for r in rows) - 1
+        )
+    return rows
+
+
+def expected_matches(world: World, stars, objects, archives: list[list[dict]], radius: float) -> dict:
+    """What the rule says of any part of the world."""
+    archive = [row for file in archives for row in file]
+    covered = [(min(r["source_id"] for r in f), max(r["source_id"] for r in f)) for f in archives]
+    have_stars, have_objects = {s["source_id"] for s in stars}, {o["id"] for o in objects}
+    expected = {
+        r["source_id"]: (r["original_ext_source_id"], r["angular_distance"], r["number_of_neighbours"],
+                         r["number_of_mates"], "best_neighbour")
+        for r in archive if r["source_id"] in have_stars and r["original_ext_source_id"] in have_objects
+    }  # fmt: skip
+    claimed = {r["original_ext_source_id"] for r in archive}
+    free = [s for s in stars if not any(a <= s["source_id"] <= b for a, b in covered)]
+    return expected | world.by_position(free, [o for o in objects if o["id"] not in claimed], radius)
+
+
+@pytest.mark.parametrize("by_region", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order_of_files_and_matches_gives_the_same(conn, sky_oracle, seed, by_region, monkeypatch):
+    """After every crossmatch on the way the table is what matching everything at once gives."""
+    HOW.clear()
+    if by_region:
+        monkeypatch.setattr(match_region, "ROWS_A_CONE_COSTS", 0)
+    rng = np.random.default_rng(seed)
+    world = World(seed, sky_oracle, True)
+    dataset, archive, radius = "twomass_psc", "tmass_psc_xsc_best_neighbour", 1.5
+    for name in ("gaia_source", dataset, archive):
+        register_survey(conn, find_spec(conn, name))
+    conn.commit()
+    files = []
+    for rows, name in ((world.stars, "gaia_source"), (world.objects, dataset)):
+        # Some files are a place each, as published ones are; others mix the whole sky.
+        by_place = rng.random() < 0.5
+        cut = rng.integers(4, size=len(rows))
+        for part in range(4):
+            if by_place:
+                some = [r for r in rows if r.get("star", r.get("source_id")) // 2**59 == 3 * part + 1]
+            else:
+                some = [r for r, c in zip(rows, cut, strict=True) if c == part]
+            files.append((name, some))
+    files += [(archive, archive_rows(world, 3 * int(part) + 1, rng)) for part in rng.permutation(4)[:2]]
+    inside: dict[int, tuple[str, list[dict]]] = {}
+    matched = 0
+    for number in rng.permutation(len(files)):
+        name, rows = files[number]
+        stored = [object_row(dataset, r) for r in rows] if name == dataset else rows
+        inside[add_file(conn, name, stored)] = files[number]
+        if len(inside) > 3 and rng.random() < 0.2:  # a file is forgotten, and comes back at the end
+            file_id = int(rng.choice(list(inside)))
+            files.append(inside.pop(file_id))
+            remove_files(conn, files[-1][0], [file_id], "test")
+            conn.commit()
+        if rng.random() < 0.6:
+            matched += _matches_as_expected(conn, world, dataset, archive, radius, inside)
+    for name, rows in files[10:]:
+        stored = [object_row(dataset, r) for r in rows] if name == dataset else rows
+        inside[add_file(conn, name, stored)] = (name, rows)
+        matched += _matches_as_expected(conn, world, dataset, archive, radius, inside)
+    assert _matches_as_expected(conn, world, dataset, archive, radius, inside)
+    assert len(inside) == 10 and matched > 3
+    assert ("what changed" in HOW) == by_region
+
+
+def _matches_as_expected(conn, world, dataset, archive, radius, inside) -> bool:
+    have = {
+        name: [rows for n, rows in inside.values() if n == name] for name in ("gaia_source", dataset, archive)
+    }
+    stars, objects = ([r for rows in have[name] for r in rows] for name in ("gaia_source", dataset))
+    if not matches(conn, dataset) and not (stars and objects):
+        with pytest.raises(InputRejected):
+            crossmatch(conn, dataset)
+        return False
+    HOW.append(crossmatch(conn, dataset).how)
+    assert_same(matches(conn, dataset), expected_matches(world, stars, objects, have[archive], radius))
+    return True
+
+
+def still(source_id: int, ra: float, dec: float) -> dict:
+    return {"source_id": source_id, "ra": ra, "dec": dec, "pmra": 0.0, "pmdec": 0.0, "ref_epoch": 2016.0}
+
+
+def spectrum(apogee_id: str, ra: float, dec: float, gaia_id: int | None, snr: float = 100.0, **more) -> dict:
+    return {"apogee_id": apogee_id, "ra": ra, "dec": dec, "gaia_source_id": gaia_id, "snr": snr} | more
+
+
+def test_a_gaia_id_comes_before_positions(conn):
+    arcsec = 1 / 3600
+    add_file(conn, "gaia_source", [still(i * 10, 50.0 + i, 0.0) for i in range(1, 7)])
+    add_file(
+        conn, "apogee_dr17",
+        [
+            spectrum("named", 51.0, 5 * arcsec, 10),  # far, yet it says which star it is
+            spectrum("at_10", 51.0, 0.0, None),  # at that star's place: the star is taken
+            spectrum("twice", 52.0, 0.0, 20, snr=50), spectrum("twice", 53.0, 0.0, 30, snr=90),  # the better row counts
+            spectrum("near_40", 54.0, 0.2 * arcsec, 40), spectrum("nearer_40", 54.0, 0.1 * arcsec, 40),
+            spectrum("stranger", 55.0, 0.3 * arcsec, 999),  # its star is not in the store: its position speaks
+            spectrum("flagged_60", 56.0, 0.0, 60, quality=1), spectrum("good_60", 56.0, 0.4 * arcsec, 60),
+        ],
+    )  # fmt: skip
+    report = crossmatch(conn, "apogee_dr17")
+    found = matches(conn, "apogee_dr17")
+    assert {k: (v[0], round(v[1], 3), *v[2:]) for k, v in found.items()} == {
+        10: ("named", 5.0, 1, 0, "gaia_id"),
+        30: ("twice", 0.0, 1, 0, "gaia_id"),
+        40: ("nearer_40", 0.1, 2, 0, "gaia_id"),
+        50: ("stranger", 0.3, 1, 0, "position"),
+        60: ("good_60", 0.4, 2, 0, "gaia_id"),
+    }
+    assert report.by_method == {"gaia_id": 4, "position": 1}
+    # The star the stranger named arrives.
+    add_file(conn, "gaia_source", [still(999, 200.0, 10.0)])
+    crossmatch(conn, "apogee_dr17")
+    assert {k: v[0] for k, v in matches(conn, "apogee_dr17").items() if k in (50, 999)} == {999: "stranger"}
+
+
+def test_an_epoch_that_is_missing_is_the_survey_s(conn):
+    """10 arcsec/yr: five years too many would be 50 arcsec."""
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0) | {"pmdec": 10_000.0}])
+    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": -165.0 / 3600, "epoch": None}])
+    crossmatch(conn, "twomass_psc")
+    assert matches(conn, "twomass_psc")[1][0] == "a"
+
+
+def test_what_cannot_be_matched_says_what_to_do(conn):
+    with pytest.raises(UsageError, match="no survey called 'twomas_psc'"):
+        crossmatch(conn, "twomas_psc")
+    with pytest.raises(UsageError, match="role is reference"):
+        crossmatch(conn, "gaia_source")
+    with pytest.raises(InputRejected, match="msacat ingest gaia_source"):
+        crossmatch(conn, "twomass_psc")
+    add_file(conn, "gaia_source", [])
+    with pytest.raises(InputRejected, match="msacat ingest twomass_psc"):
+        crossmatch(conn, "twomass_psc")
+    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": 0.0}])
+    with pytest.raises(InputRejected, match="msacat ingest gaia_source"):
+        crossmatch(conn, "twomass_psc")
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0)])
+    assert crossmatch_state(conn, "twomass_psc") == "missing"
+    assert datasets_to_match(conn) == ["twomass_psc"]
+    conn.execute("DROP INDEX survey.twomass_psc_q3c")
+    with pytest.raises(InputRejected) as refused:
+        crossmatch(conn, "twomass_psc")
+    conn.rollback()
+    conn.execute(refused.value.next_step.removeprefix("in psql: "))
+    assert crossmatch(conn, "twomass_psc").n_matched == 1
+    conn.execute("ALTER TABLE survey.twomass_psc ALTER ra DROP NOT NULL")
+    conn.execute("UPDATE survey.twomass_psc SET ra = NULL")
+    conn.execute("TRUNCATE matched.twomass_psc")
+    with pytest.raises(InputRejected, match="no row of survey"):
+        crossmatch(conn, "twomass_psc", restart=True)
+
+
+def test_an_emptied_survey_loses_its_matches(conn):
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0)])
+    file_id = add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": 0.0}])
+    assert crossmatch(conn, "twomass_psc").n_matched == 1
+    remove_files(conn, "twomass_psc", [file_id], "test")
+    conn.commit()
+    assert crossmatch_state(conn, "twomass_psc") == "out of date"
+    assert crossmatch(conn, "twomass_psc").n_matched == 0
+    assert matches(conn, "twomass_psc") == {}
+
+
+def test_one_crossmatch_of_a_survey_at_a_time(store, conn):
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0)])
+    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": 0.0}])
+    with (
+        connect(store) as other,
+        advisory_lock(other, "crossmatch twomass_psc"),
+        pytest.raises(StoreLocked),
+    ):
+        crossmatch(store, "twomass_psc")
+    assert crossmatch(store, "twomass_psc").n_matched == 1
+
+
+def test_readers_see_the_old_table_or_the_new_one(store, conn):
+    """While matches are rewritten over and over, a reader only ever sees whole tables."""
+    add_file(conn, "gaia_source", [still(i, 10.0 + i / 10, 0.0) for i in range(1, 200)])
+    half = [{"twomass_id": f"a{i}", "ra": 10.0 + i / 10, "dec": 0.0} for i in range(1, 100)]
+    add_file(conn, "twomass_psc", half)
+    crossmatch(conn, "twomass_psc")
+    seen, done = set(), threading.Event()
+
+    def look() -> None:
+        with connect(store, autocommit=True) as reader:
+            while not done.is_set():
+                seen.add(reader.execute("SELECT count(*) FROM matched.twomass_psc").fetchone()[0])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(5):
+            more = add_file(
+                conn,
+                "twomass_psc",
+                [h | {"twomass_id": h["twomass_id"] + "b", "ra": h["ra"] + 10} for h in half],
+            )
+            crossmatch(conn, "twomass_psc")
+            remove_files(conn, "twomass_psc", [more], "test")
+            conn.commit()
+            crossmatch(conn, "twomass_psc")
+    finally:
+        done.set()
+        thread.join()
+    assert seen == {99, 198}
+
+
+def test_a_file_forgotten_meanwhile_does_not_leave_old_matches_called_fresh(store, conn, monkeypatch):
+    """The ledger row that `forget` marks is the one the crossmatch writes: the server refuses one, which starts again."""
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0), still(2, 11.0, 0.0)])
+    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": 0.0}])
+    crossmatch(conn, "twomass_psc")
+    doomed = add_file(conn, "twomass_psc", [{"twomass_id": "b", "ra": 11.0, "dec": 0.0}])
+    forgotten = []
+
+    def forget_once(done, total, words) -> None:
+        if not forgotten:
+            with connect(store) as other:
+                remove_files(other, "twomass_psc", [doomed], "test")
+            forgotten.append(doomed)
+
+    crossmatch(conn, "twomass_psc", on_progress=forget_once)
+    assert forgotten and set(matches(conn, "twomass_psc")) == {1}
+    assert crossmatch_state(conn, "twomass_psc") == "fresh"
+
+
+def test_a_change_is_matched_again_as_far_as_it_reaches(conn, sky_oracle, monkeypatch):
+    """A field so dense that matches hang together in chains; cones smaller than the match radius."""
+    monkeypatch.setattr(match_region, "ROWS_A_CONE_COSTS", 0)
+    monkeypatch.setattr(match_region, "FINEST_LEVEL", 18)  # 0.8 arcsec
+    rng = np.random.default_rng(5)
+
+    def field(n: int) -> list[tuple[float, float]]:
+        return [
+            tuple(map(float, xy))
+            for xy in zip(*sky_oracle.offset(0.001, 60.0, *rng.uniform(-20, 20, (2, n))), strict=True)
+        ]
+
+    def stars(n: int) -> list[dict]:
+        return [still(int(i), *xy) for i, xy in zip(rng.choice(2**60, n), field(n), strict=True)]
+
+    def objects(n: int) -> list[dict]:
+        return [
+            {"twomass_id": f"n{i}", "ra": xy[0], "dec": xy[1]}
+            for i, xy in zip(rng.choice(2**60, n), field(n), strict=True)
+        ]
+
+    add_file(conn, "gaia_source", stars(500))
+    add_file(conn, "twomass_psc", objects(500))
+    crossmatch(conn, "twomass_psc")
+    for _ in range(12):
+        if rng.random() < 0.7:
+            add_file(conn, "gaia_source", stars(2))
+        if rng.random() < 0.7:
+            add_file(conn, "twomass_psc", objects(2))
+        report = crossmatch(conn, "twomass_psc")
+        assert report.how != "everything" and report.n_stars < 400
+        by_region = matches(conn, "twomass_psc")
+        assert crossmatch(conn, "twomass_psc", restart=True).how == "everything"
+        assert by_region == matches(conn, "twomass_psc")
