@@ -96,7 +96,7 @@ def finish_model(
     )
     conn.execute("DELETE FROM learned.scores WHERE model_id = %s", [model_id])
     conn.execute("DELETE FROM learned.offsets WHERE model_id = %s", [model_id])
-    columns = ("part", "regime", "quantity", "n", "unit", "bias", "nmad", "mae", "coverage68", "coverage95")
+    columns = ("part", "regime", "quantity", "n", "unit", "bias", "nmad", "rmse", "coverage68", "coverage95")
     with conn.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO learned.scores VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",

@@ -158,7 +158,7 @@ def _finish(dsn: str | None, model_id: int, stream, folder: Path, config, report
 
     model = StarModel.load(folder, config.device)
     with progress_bar("score held-out stars"):
-        scores = [asdict(s) for s in score(model, stream, part="test")]
+        scores = [{"part": "test", **asdict(s)} for s in score(model, stream, part="test")]
     write_model_card(folder, model, report, scores)
     units = {
         label.name: {"fe_h": "dex", "teff": "K", "logg": "dex"}[label.quantity]
