@@ -135,6 +135,16 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     return changes
 
 
+def refresh_views(conn: Connection) -> None:
+    """Make every survey's _clean view and matched.stars anew: views follow a renamed table by its oid, not its name."""
+    specs = registered_specs(conn)
+    for spec in specs.values():
+        order = view_columns(conn, "survey", f"{spec.name}_clean")
+        for statement in create_clean_view(spec, order):
+            conn.execute(statement)
+    refresh_star_view(conn, specs)
+
+
 def _allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
     changes: list[str] = []
     refused: list[str] = []

@@ -110,6 +110,20 @@ def update(file: File, dsn: Dsn = None) -> None:
 
 
 @app.command()
+def refresh(dsn: Dsn = None) -> None:
+    """Make the views of all surveys anew, after you replaced a survey's table (by a partitioned one, say)."""
+    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.publish_enriched import recreate_views
+    from msacat.catalog.register_survey import refresh_views
+
+    with connect(dsn) as conn:
+        require_store(conn)
+        refresh_views(conn)
+        recreate_views(conn)
+    print_line("the surveys' views, matched.stars and the enriched views are made anew")
+
+
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Dataset keyword.")], dsn: Dsn = None, as_json: AsJson = False
 ) -> None:
