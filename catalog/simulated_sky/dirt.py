@@ -49,6 +49,12 @@ class Dirt:
         out[self.pair_b[inside]] = True
         return out
 
+    def shared_rows(self, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+        """Gaia sources a and b whose light the survey gives in one row, a's; (pairs,) each."""
+        inside = self.pair_arcsec < 0.8 * self.p["surveys"][dataset]["beam_arcsec"]
+        inside &= self.objects.in_gaia[self.pair_a] & self.objects.in_gaia[self.pair_b]
+        return self.pair_a[inside], self.pair_b[inside]
+
     def blend_shift(
         self, true_mag: np.ndarray, beam_arcsec: float, softening: float | None = None
     ) -> np.ndarray:
@@ -77,9 +83,8 @@ class Dirt:
         swing = self.objects.amplitude[index] * phase
         out = {}
         for band in bands:
-            colour = (self.wavelength_nm[self.names.index(band)] / 500.0) ** d["variability"][
-                "wavelength_power"
-            ]
+            power = d["variability"]["wavelength_power"]
+            colour = (self.wavelength_nm[self.names.index(band)] / 500.0) ** power
             shift = swing * colour + self._zero_point(dataset, band)[index]
             share = d["outliers"][dataset] if band != "gaia_g" else 0.0
             outlier = rng.random(n) < share

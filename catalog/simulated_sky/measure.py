@@ -49,7 +49,7 @@ def measure_band(
     flux = to_maggies(true_mag, softening) * 10 ** (-0.4 * np.asarray(shift_mag))
     sky = flux * relative_noise(-2.5 * np.log10(np.maximum(flux, 1e-30)), depth)
     quoted = np.hypot(sky, flux * survey["quoted_floor"] / MAG_PER_RELATIVE_ERROR)
-    noise = np.hypot(quoted, flux * survey["floor"][band] / MAG_PER_RELATIVE_ERROR) * noise_factor
+    noise = np.hypot(noise_factor * quoted, flux * survey["floor"][band] / MAG_PER_RELATIVE_ERROR)
     seen = flux + noise * rng.standard_normal(len(flux))
     mag = from_maggies(seen, softening)
     detected = seen > survey.get("detect_sigma", {}).get(band, DETECT_SIGMA) * sky

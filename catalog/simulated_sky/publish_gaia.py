@@ -60,8 +60,8 @@ def measure_gaia(
         shift = shift_mag[band] if shift_mag else 0.0
         flux = 10 ** (-0.4 * (mag + shift - ZERO_POINT[band]))
         quoted = flux * errors[band] / MAG_PER_RELATIVE_ERROR
-        noise = np.hypot(quoted, flux * p["gaia"]["floor"][band] / MAG_PER_RELATIVE_ERROR)
-        seen = flux + noise_factor * noise * rng.standard_normal(len(flux))
+        noise = np.hypot(noise_factor * quoted, flux * p["gaia"]["floor"][band] / MAG_PER_RELATIVE_ERROR)
+        seen = flux + noise * rng.standard_normal(len(flux))
         positive = seen > 0
         fluxes[band] = np.where(positive, seen, np.nan)
         flux_errors[band] = np.where(positive, quoted, np.nan)
@@ -181,7 +181,7 @@ def write_xp_continuous(
             (f"{half}_chi_squared", "float32", None, scalar(chi_squared.astype(np.float32))),
             (f"{half}_coefficients", "string", "float64[null]", array_text(c, missing, "null", "[]")),
             (f"{half}_coefficient_errors", "string", "float32[null]", array_text(e, missing, "null", "[]")),
-            (f"{half}_coefficient_correlations", "string", "float32[null]", pa.array(["null"] * n)),
+            (f"{half}_coefficient_correlations", "string", "float32[null]", pa.array(["null"] * n, pa.string())),
             (f"{half}_n_relevant_bases", "int16", None, scalar(bases)),
             (f"{half}_relative_shrinking", "float32", None, scalar(rng.uniform(0.01, 0.4, n).astype(np.float32))),
         ]  # fmt: skip
@@ -196,16 +196,20 @@ def write_xp_continuous(
 
 
 def write_best_neighbours(
-    folder: Path, source_id: np.ndarray, ps1_id: np.ndarray, distance_arcsec: np.ndarray, mates: np.ndarray,
-    neighbours: np.ndarray, chunk_ids: np.ndarray,
-) -> int:  # fmt: skip
+    folder: Path,
+    source_id: np.ndarray,
+    ps1_id: np.ndarray,
+    distance_arcsec: np.ndarray,
+    mates: np.ndarray,
+    chunk_ids: np.ndarray,
+) -> int:
     """gaiadr3.panstarrs1_best_neighbour: plain CSV, one row a matched source."""
     columns = [
         text(source_id, ""),
         text(ps1_id % 2_000_000_000, ""),  # clean_panstarrs1_oid: the archive's own running number
         text(ps1_id, ""),
         text(distance_arcsec, "", 8),
-        text(neighbours, ""),
+        text(np.ones(len(source_id), int), ""),
         text(mates, ""),
         text(np.full(len(source_id), 8), ""),
     ]

@@ -26,7 +26,7 @@ CATWISE_EPOCH = 2015.4
 def write_twomass(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyObjects, chunk: int) -> int:
     """psc_*.gz; 2MASS alone knows upper limits: a magnitude without an error, graded U."""
     n = len(rows)
-    null = pa.array([NULL_2MASS] * n)
+    null = pa.array([NULL_2MASS] * n, pa.string())
     l_deg, b_deg = galactic(rows.ra, rows.dec)
     band_columns: list[pa.Array] = []
     grades, ones, blends = [], [], []
@@ -87,8 +87,8 @@ def write_catwise(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
         ("source_id", "char", "", text(ids, "null"), 25),
         ("ra", "double", "deg", text(rows.ra, "null", 7), 12),
         ("dec", "double", "deg", text(rows.dec, "null", 7), 12),
-        ("sigra", "real", "asec", text(np.full(n, 0.09), "null", 4), 9),
-        ("sigdec", "real", "asec", text(np.full(n, 0.09), "null", 4), 9),
+        ("sigra", "real", "arcsec", text(np.full(n, 0.09), "null", 4), 9),
+        ("sigdec", "real", "arcsec", text(np.full(n, 0.09), "null", 4), 9),
     ]
     for b, m in rows.bands.items():
         table.append((f"{b}snr", "real", "", text(snr[b], "null", 1), 8))
@@ -128,10 +128,10 @@ def write_catwise(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
             12,
         )
     )
-    table.append(("pmra", "real", "asec/yr", text(objects.pmra[i] / 1000, "null", 5), 10))
-    table.append(("pmdec", "real", "asec/yr", text(objects.pmdec[i] / 1000, "null", 5), 10))
-    table.append(("sigpmra", "real", "asec/yr", text(np.full(n, pm_noise), "null", 4), 10))
-    table.append(("sigpmdec", "real", "asec/yr", text(np.full(n, pm_noise), "null", 4), 10))
+    table.append(("pmra", "real", "arcsec/yr", text(objects.pmra[i] / 1000, "null", 5), 10))
+    table.append(("pmdec", "real", "arcsec/yr", text(objects.pmdec[i] / 1000, "null", 5), 10))
+    table.append(("sigpmra", "real", "arcsec/yr", text(np.full(n, pm_noise), "null", 4), 10))
+    table.append(("sigpmdec", "real", "arcsec/yr", text(np.full(n, pm_noise), "null", 4), 10))
     for b, m in rows.bands.items():
         table.append((f"{b}mpro_pm", "real", "mag", text(m.mag, "null", 3), 10))
         table.append((f"{b}sigmpro_pm", "real", "mag", text(m.err, "null", 3), 12))

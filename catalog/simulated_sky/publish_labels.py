@@ -121,6 +121,8 @@ def write_apogee(folder: Path, rows: LabelRows) -> int:
     from astropy.io import fits
 
     columns = rows.all()
+    if not len(columns["SNR"]):
+        return 0
     table = np.rec.fromarrays(list(columns.values()), names=list(columns))
     path = folder / "apogee_dr17" / "allStar-dr17-synspec_rev1.fits"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +172,8 @@ def _inside(objects: SkyObjects, i: np.ndarray, limits: dict) -> np.ndarray:
     """Stars a stellar pipeline can handle: NaN temperatures (no star) are outside."""
     teff, fe_h = objects.teff[i], objects.fe_h[i]
     (t_lo, t_hi), (m_lo, m_hi) = limits["teff_range"], limits["fe_h_range"]
-    return (teff > t_lo) & (teff < t_hi) & (fe_h > m_lo) & (fe_h < m_hi)
+    ordinary = objects.logg[i] < 6.0  # no white dwarfs
+    return ordinary & (teff > t_lo) & (teff < t_hi) & (fe_h > m_lo) & (fe_h < m_hi)
 
 
 def _noisy(rng: np.random.Generator, truth: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -126,7 +126,9 @@ def _simulate_into(folder: Path, sky: SimulatedSky, on_progress: Callable[[str, 
             for which, chosen in ((ids, ~rows.repeat), (repeat_ids, rows.repeat)):
                 which[dataset] = dict(zip(rows.object[chosen].tolist(), own[chosen].tolist(), strict=True))
             if dataset == "panstarrs1" and number < covered:
-                sky.rows["panstarrs1_best_neighbour"] += _write_neighbours(folder, objects, rows, own, p)
+                sky.rows["panstarrs1_best_neighbour"] += _write_neighbours(
+                    folder, objects, rows, own, p, dirt
+                )
         odd = None if sky.clean else p["dirt"]["oddities"]
         sky.rows["apogee_dr17"] += apogee.add(publish_labels.apogee_rows(rng, objects, gaia, names, p, odd))
         sky.rows["lamost_dr9"] += lamost.add(publish_labels.lamost_rows(rng, objects, gaia, names, p, odd))
@@ -155,19 +157,25 @@ def _publish_gaia(
 
 
 def _write_neighbours(
-    folder: Path, objects: SkyObjects, rows: SurveyRows, own: np.ndarray, p: Parameters
+    folder: Path, objects: SkyObjects, rows: SurveyRows, own: np.ndarray, p: Parameters, dirt: Dirt | None
 ) -> int:
-    """The archive's matches of one chunk: each Gaia source with a Pan-STARRS row."""
-    take = np.flatnonzero(~rows.repeat & (objects.source_id[rows.object] > 0))
-    i = rows.object[take]
-    years = rows.epoch[take] - p["gaia"]["reference_epoch"]
+    """The archive's matches of one chunk: each Gaia source with a Pan-STARRS row, its own or a shared one."""
+    row_of = np.full(len(objects), -1)
+    first = np.flatnonzero(~rows.repeat)
+    row_of[rows.object[first]] = first
+    mates = np.zeros(len(objects), int)
+    if dirt:
+        bright, faint = dirt.shared_rows("panstarrs1")
+        row_of[faint] = row_of[bright]
+        np.add.at(mates, np.append(bright, faint), 1)
+    i = np.flatnonzero(objects.in_gaia & (row_of >= 0))
+    row = row_of[i]
+    years = rows.epoch[row] - p["gaia"]["reference_epoch"]
     at = move(objects.ra[i], objects.dec[i], objects.pmra[i], objects.pmdec[i], years)
-    distance = separation_deg(*at, rows.ra[take], rows.dec[take]) * 3600
-    order = np.argsort(objects.source_id[i], kind="stable")
+    distance = separation_deg(*at, rows.ra[row], rows.dec[row]) * 3600
     return publish_gaia.write_best_neighbours(
-        folder, objects.source_id[i][order], own[take][order], distance[order],
-        np.zeros(len(i), int), np.ones(len(i), int), objects.source_id[objects.in_gaia],
-    )  # fmt: skip
+        folder, objects.source_id[i], own[row], distance, mates[i], objects.source_id[objects.in_gaia]
+    )
 
 
 def _readme(sky: SimulatedSky) -> str:

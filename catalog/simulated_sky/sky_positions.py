@@ -67,9 +67,8 @@ def draw_positions(rng: np.random.Generator, n: int, p: Parameters, pairs: dict 
 def scatter_around(
     rng: np.random.Generator, ra: np.ndarray, dec: np.ndarray, separation_arcsec: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A position beside each given one, uniform in the area of a ring."""
-    lo, hi = separation_arcsec
-    rho = np.sqrt(rng.uniform(lo * lo, hi * hi, len(ra))) * 1000
+    """A position beside each given one, uniform in distance: closer pairs than chance, as on the sky."""
+    rho = rng.uniform(*separation_arcsec, len(ra)) * 1000
     angle = rng.uniform(0, 2 * np.pi, len(ra))
     return move(ra, dec, rho * np.sin(angle), rho * np.cos(angle), 1.0)
 

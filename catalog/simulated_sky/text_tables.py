@@ -46,16 +46,13 @@ def fixed_width_lines(columns: list[tuple[pa.Array, int]]) -> pa.Array:
 
 
 def write_lines(path: Path, header: list[str], rows: pa.Array) -> None:
-    """Header lines, then the rows; gzip-compressed if the name says so, always the same bytes."""
+    """Header lines, then the rows; gzip-compressed if the name says so, always the same bytes. No rows, no file."""
+    if not len(rows):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    body = "".join(line + "\n" for line in header).encode()
-    if len(rows):
-        body += (
-            pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), rows), "\n")[0]
-            .as_buffer()
-            .to_pybytes()
-            + b"\n"
-        )
+    one = pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), rows)
+    text_of_rows = pc.binary_join(one, "\n")[0].as_buffer().to_pybytes()
+    body = "".join(line + "\n" for line in header).encode() + text_of_rows + b"\n"
     if path.suffix == ".gz":
         # No name, no time, a fixed level: the same sky gives the same bytes.
         with path.open("wb") as raw, gzip.GzipFile("", "wb", 1, raw, 0) as packed:
