@@ -47,7 +47,7 @@ def test_a_truncated_file_of_any_format_is_refused_whole(conn, sky, tmp_path, da
     """Cut inside the stored bytes; a text cut exactly at a line's end would be a whole, shorter file."""
     source = sorted(p for p in (sky[0] / dataset).iterdir() if p.is_file())[0]
     data = source.read_bytes()
-    if data[:2] != b"\x1f\x8b" and b"\0" not in data[:4096]:
+    if source.suffix == ".csv":
         data = data.rstrip(b"\n")
         cut = data[: int(len(data) * share)]
         cut = cut[: cut.rindex(b",")] if b"," in cut.splitlines()[-1] else cut
