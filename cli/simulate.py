@@ -30,7 +30,7 @@ def simulate(
     OUT/<dataset>/ holds files that `msacat ingest <dataset>` takes; OUT/truth.parquet the noise-free magnitudes,
     XP coefficients and labels, which no other verb but evaluate reads.
     """
-    from msacat.catalog.simulated_sky import simulate as make_sky
+    from msacat.catalog.simulated_sky.simulate_sky import simulate as make_sky
 
     be_quiet(quiet)
     with progress_bar("simulate", total=1.0) as update:
