@@ -60,7 +60,7 @@ def _ledger(conn: Connection, spec: SurveySpec) -> list[Result]:
         [spec.name],
     ).fetchall()
     wrong = [f"file {i}: read {r}, kept {k}, rejected {x}" for i, _, r, k, x in bad if r != k + x]
-    return [_result("ledger adds up", spec, wrong, f"{len(bad)} files: rows read = kept + rejected")]
+    return [_result("ledger adds up", spec, wrong, f"rows read = kept + rejected; files: {len(bad)}")]
 
 
 def _rows(conn: Connection, spec: SurveySpec) -> list[Result]:
@@ -79,7 +79,7 @@ def _rows(conn: Connection, spec: SurveySpec) -> list[Result]:
         for i, kept, found, orphan in rows
         if orphan or kept != found
     ]  # fmt: skip
-    return [_result("rows are there", spec, wrong, f"{sum(r[2] for r in rows)} rows of {len(rows)} files")]
+    return [_result("rows are there", spec, wrong, f"rows: {sum(r[2] for r in rows)}; files: {len(rows)}")]
 
 
 def _values(conn: Connection, spec: SurveySpec) -> list[Result]:
@@ -232,7 +232,9 @@ def _source_file(spec: SurveySpec, path: str, ledger: dict[str, Any]) -> Result:
         if file_checksums(Path(path))[0] != ledger["raw_sha256"]:
             return Result(test, False, path, "the file has other bytes than when it was ingested")
         if ledger["spec_fingerprint"] != spec.fingerprint:
-            return Result(test, True, path, "the same bytes; counts not compared: the survey file was updated since")
+            return Result(
+                test, True, path, "the same bytes; counts not compared: the survey file was updated since"
+            )
         # as many bad lines as were counted then may be there now
         bad = ledger["rows_rejected"].get(UNREADABLE, 0)
         now = rehearse_file(IngestPlan(spec, (Path(path),), None, max_bad_rows=bad), Path(path))

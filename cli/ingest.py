@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -95,6 +96,22 @@ def _print(report) -> None:
             say(f"refused: {f.error}")
         elif f.values_nulled:
             say(f"{f.path.rsplit('/', 1)[-1]}: made NULL: {_counts(f.values_nulled)}")
+    for unused, names in _by_unused_columns(report.files).items():
+        say(f"{_listed(names)}: columns the survey file does not name: {_listed(unused, at_most=12)}")
+
+
+def _by_unused_columns(files: list) -> dict[tuple[str, ...], list[str]]:
+    """Files of one publisher mostly leave the same columns unused: said once for all of them."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for f in files:
+        if f.columns_unused:
+            groups.setdefault(tuple(f.columns_unused), []).append(f.path.rsplit("/", 1)[-1])
+    return groups
+
+
+def _listed(names: Sequence[str], at_most: int = 3) -> str:
+    shown = ", ".join(name or "(unnamed)" for name in names[:at_most])
+    return shown + (f" and {len(names) - at_most} more" if len(names) > at_most else "")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -16,9 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 # Results: never wrapped to the terminal's width when piped.
-_stdout = Console(
-    file=sys.stdout, soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 10_000
-)
+_stdout = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 10_000)
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _quiet = False
 
