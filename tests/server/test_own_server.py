@@ -1,0 +1,72 @@
+"""The recipe in docs/server.md for a server of one's own, run as printed: least rights suffice, and hold."""
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from msacat.catalog.check_server import check_all, exit_code
+from msacat.catalog.connect import connect, require_store
+from msacat.catalog.upgrade_store import upgrade_store
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "server.md"
+
+
+def sql_of_page() -> tuple[list[str], list[str]]:
+    """(statements before the upgrade, the reader's) as the page prints them, comments removed."""
+    blocks = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
+    assert len(blocks) == 2
+    once, reader = (
+        [line.strip() for line in re.sub(r"--[^\n]*", "", block).split(";") if line.strip()]
+        for block in blocks
+    )
+    return once, reader
+
+
+@pytest.fixture
+def own_server(server):
+    """DSN of the page's database for its owner `astronomer`, made by the page's own statements."""
+    once, _ = sql_of_page()
+    with psycopg.connect(server.dsn_of("postgres"), autocommit=True) as admin:
+        for statement in once:
+            if statement.startswith("\\c stars"):
+                continue
+            if "EXTENSION" in statement:
+                break
+            admin.execute(statement)
+        try:
+            with psycopg.connect(server.dsn_of("stars"), autocommit=True) as there:
+                there.execute("CREATE EXTENSION q3c")
+            yield make_conninfo(server.dsn_of("stars"), user="astronomer")
+        finally:
+            admin.execute("DROP DATABASE IF EXISTS stars WITH (FORCE)")
+            admin.execute("DROP ROLE IF EXISTS reader")
+            admin.execute("DROP ROLE astronomer")
+
+
+def test_recipe(own_server):
+    upgrade_store(own_server)
+    assert exit_code(check_all(own_server)) == 0
+    _, reader_statements = sql_of_page()
+    with psycopg.connect(make_conninfo(own_server, user="msacat"), autocommit=True) as superuser:
+        for statement in reader_statements:
+            superuser.execute(statement)
+    with connect(own_server) as owner:
+        owner.execute("CREATE TABLE enriched.made_later AS SELECT 1 AS one")
+        owner.commit()
+    with connect(make_conninfo(own_server, user="reader"), autocommit=True) as reader:
+        require_store(reader)
+        assert reader.execute("SELECT count(*) FROM msacat.files").fetchone() == (0,)
+        assert reader.execute("SELECT one FROM enriched.made_later").fetchone() == (1,)
+        for forbidden in (
+            "DELETE FROM msacat.files",
+            "DROP TABLE enriched.made_later",
+            "CREATE TABLE survey.mine (i int)",
+            "CREATE SCHEMA mine",
+            "UPDATE msacat.alembic_version SET version_num = 'x'",
+            "SELECT * FROM learned.models",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(forbidden)
