@@ -25,7 +25,10 @@ class ParquetSurveyFile(SurveyFile):
         self.path = path
         self._content = seekable_content(path)
         try:
-            self._file = pq.ParquetFile(self._content, page_checksum_verification=True)
+            # pre-buffering would keep every row group read so far in memory
+            self._file = pq.ParquetFile(
+                self._content, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            )
         except (pa.ArrowException, OSError) as error:
             self._content.close()
             raise self._damaged(error) from None

@@ -21,7 +21,7 @@ from msacat.catalog.survey_file import FileColumn, Place, SurveyFile, refuse_rep
 from msacat.catalog.text_to_arrow import arrays_from_text, text_to_column
 from msacat.catalog.votable_binary import BinaryRows, VOField
 
-_BATCH_BYTES = 32 << 20  # of text or decoded rows gathered before a batch is given out
+_BATCH_BYTES = 4 << 20  # characters of cells or base64 gathered before batches are given out
 
 
 @dataclass

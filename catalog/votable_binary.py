@@ -178,7 +178,7 @@ class BinaryRows:
         self, index: int, data: np.ndarray, starts: np.ndarray, counts: np.ndarray, missing: np.ndarray
     ) -> pa.Array:
         field, kind = self.fields[index], self.kinds[index]
-        if field.datatype in ("bit", "floatComplex", "doubleComplex"):
+        if "Complex" in field.datatype or (field.datatype == "bit" and field.is_array):
             raise self.broken("numbers, text or booleans", f"datatype {field.datatype} in field {field.name}")
         offsets = np.concatenate([[0], np.cumsum(counts)])
         values = np.empty(offsets[-1], kind)
@@ -189,7 +189,9 @@ class BinaryRows:
                 values[offsets[rows][:, None] + np.arange(count)] = piece.view(kind)
         if field.datatype in _TEXT:
             return _text(values, offsets, missing)
-        if field.datatype == "boolean":
+        if field.datatype == "bit":
+            cells = pa.array(values != 0)  # the standard sets the highest bit of the byte, astropy the fourth
+        elif field.datatype == "boolean":
             marks = values.view(np.uint8)
             flags = np.isin(marks, list(b"Tt1"))
             unknown = ~flags & ~np.isin(marks, list(b"Ff0"))  # `?`, blank and NUL mean null

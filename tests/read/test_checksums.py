@@ -1,0 +1,39 @@
+"""Checksums of stored bytes and of content."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+
+import pytest
+
+from msacat.catalog.checksums import content_sha256, file_checksums, raw_sha256
+from msacat.catalog.errors import InputRejected
+
+
+def test_plain_and_gzipped(tmp_path):
+    content = os.urandom(3_000_000) + b"\n"
+    plain, packed, tighter = (tmp_path / name for name in ("a.csv", "a.csv.gz", "b"))
+    plain.write_bytes(content)
+    packed.write_bytes(gzip.compress(content, 1))
+    tighter.write_bytes(gzip.compress(content[:1000], 9) + gzip.compress(content[1000:], 9))
+    digest = hashlib.sha256(content).hexdigest()
+    assert file_checksums(plain) == (digest, digest, len(content))
+    for path in (packed, tighter):
+        raw = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert file_checksums(path) == (raw, digest, path.stat().st_size)
+        assert raw_sha256(path) == raw
+        assert content_sha256(path) == digest
+
+
+def test_empty_and_damaged(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    empty = hashlib.sha256(b"").hexdigest()
+    assert file_checksums(path) == (empty, empty, 0)
+    path.write_bytes(gzip.compress(b"content" * 1000)[:-3])
+    with pytest.raises(InputRejected, match="gzip file is damaged"):
+        file_checksums(path)
+    with pytest.raises(InputRejected, match="cannot be read"):
+        file_checksums(tmp_path / "absent")
