@@ -48,9 +48,10 @@ def measure_gaia(
     p: Parameters,
     noise_factor: float = 1.0,
     shift_mag: dict[str, np.ndarray] | None = None,
+    odd: dict | None = None,
 ) -> GaiaChunk:
     """Gaia's photometry. noise_factor: real noise over quoted; shift_mag: per band, over the Gaia objects,
-    what the mean photometry suffered beyond its noise.
+    what the mean photometry suffered beyond its noise; odd: the table dirt.oddities.
     """
     index = np.flatnonzero(objects.in_gaia)
     true = {b: objects.mag[index, names.index(f"gaia_{b}")] for b in ("g", "bp", "rp")}
@@ -68,6 +69,11 @@ def measure_gaia(
         mags[band] = ZERO_POINT[band] - 2.5 * np.log10(np.where(positive, seen, np.nan))
     bright = mags["g"] < p["magnitudes"]["g_xp_limit"]
     has_xp = bright & (rng.random(len(index)) >= p["xp"]["missing_fraction"])
+    if odd:
+        colourless = ~bright & (rng.random(len(index)) < odd["no_colour"])
+        for band in ("bp", "rp"):
+            for values in (mags, fluxes, flux_errors):
+                values[band][colourless] = np.nan
     return GaiaChunk(index, mags, fluxes, flux_errors, has_xp, errors)
 
 
@@ -78,15 +84,23 @@ def file_range(source_id: np.ndarray) -> str:
 
 
 def write_gaia_source(
-    folder: Path, rng: np.random.Generator, objects: SkyObjects, gaia: GaiaChunk, p: Parameters
+    folder: Path,
+    rng: np.random.Generator,
+    objects: SkyObjects,
+    gaia: GaiaChunk,
+    p: Parameters,
+    odd: dict | None = None,
 ) -> int:
+    """odd: the table dirt.oddities, for sources without parallax and motion."""
     i, n, e = gaia.object, len(gaia.object), gaia.errors
+    moves = rng.random(n) >= odd["no_motion"] if odd else np.ones(n, bool)
+    parallax_error, motion_error = (np.where(moves, e[key], np.nan) for key in ("parallax", "motion"))
     position = e["position"]
     east, north = position * rng.standard_normal((2, n))
     ra, dec = move(objects.ra[i], objects.dec[i], east, north, 1.0)
-    parallax = 1.0 / objects.distance_kpc[i] + e["parallax"] * rng.standard_normal(n)
-    pmra = objects.pmra[i] + e["motion"] * rng.standard_normal(n)
-    pmdec = objects.pmdec[i] + e["motion"] * rng.standard_normal(n)
+    parallax = 1.0 / objects.distance_kpc[i] + parallax_error * rng.standard_normal(n)
+    pmra = objects.pmra[i] + motion_error * rng.standard_normal(n)
+    pmdec = objects.pmdec[i] + motion_error * rng.standard_normal(n)
     ruwe = (
         1.0
         + 0.06 * np.abs(rng.standard_normal(n))
@@ -106,15 +120,15 @@ def write_gaia_source(
         ("dec", "float64", text(dec, "null")),
         ("dec_error", "float32", text(position.astype(np.float32), "null")),
         ("parallax", "float64", text(parallax, "null", 8)),
-        ("parallax_error", "float32", text(e["parallax"].astype(np.float32), "null")),
-        ("parallax_over_error", "float32", text((parallax / e["parallax"]).astype(np.float32), "null")),
+        ("parallax_error", "float32", text(parallax_error.astype(np.float32), "null")),
+        ("parallax_over_error", "float32", text((parallax / parallax_error).astype(np.float32), "null")),
         ("pm", "float32", text(np.hypot(pmra, pmdec).astype(np.float32), "null")),
         ("pmra", "float64", text(pmra, "null", 8)),
-        ("pmra_error", "float32", text(e["motion"].astype(np.float32), "null")),
+        ("pmra_error", "float32", text(motion_error.astype(np.float32), "null")),
         ("pmdec", "float64", text(pmdec, "null", 8)),
-        ("pmdec_error", "float32", text(e["motion"].astype(np.float32), "null")),
+        ("pmdec_error", "float32", text(motion_error.astype(np.float32), "null")),
         ("visibility_periods_used", "int16", text(rng.integers(12, 30, n), "null")),
-        ("ruwe", "float32", text(ruwe.astype(np.float32), "null")),
+        ("ruwe", "float32", text(np.where(moves, ruwe, np.nan).astype(np.float32), "null")),
         ("duplicated_source", "bool", _boolean(rng.random(n) < 0.002)),
     ]  # fmt: skip
     for band in ("g", "bp", "rp"):

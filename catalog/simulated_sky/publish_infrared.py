@@ -56,7 +56,7 @@ def write_twomass(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
     key = text(chunk * 1_000_000 + np.arange(1, n + 1), "")
     columns = [
         text(rows.ra, "", 6), text(rows.dec, "", 6), text(np.full(n, 0.08), "", 2), text(np.full(n, 0.08), "", 2),
-        text(np.full(n, 90), ""), text(np.array([f"{name} " for name in ids], object), ""),
+        text(np.full(n, 90), ""), text(np.array([f"{name:<17}" for name in ids], object), ""),
         *band_columns,
         _joined(grades), _joined(ones), _joined(blends), text(np.full(n, "000", object), ""),
         text(np.full(n, "666666", object), ""), text(np.full(n, 25.0), "", 1), text(np.full(n, 200), ""), null,

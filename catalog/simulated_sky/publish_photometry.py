@@ -39,8 +39,18 @@ def make_ids(rows: SurveyRows, chunk: int) -> np.ndarray:
         zone = np.floor((rows.dec + 90) * 120).astype(np.int64)
         return zone * 10**13 + np.floor(rows.ra * 1e6).astype(np.int64) * 10**4 + k % 10_000
     if rows.dataset == "twomass_psc":
-        return sexagesimal_name(rows.ra, rows.dec)
+        return _lettered(sexagesimal_name(rows.ra, rows.dec))
     return np.array([f"{chunk:04d}m{chunk % 1000:03d}_b0-{i:06d}" for i in k.tolist()], object)
+
+
+def _lettered(names: np.ndarray) -> np.ndarray:
+    """2MASS keeps designations unique by a letter: hhmmssss+ddmmsss[ABC...]."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names.tolist():
+        nth = seen[name] = seen.get(name, 0) + 1
+        out.append(name if nth == 1 else name + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[nth - 2])
+    return np.array(out, object)
 
 
 def write_sdss(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyObjects, chunk: int) -> int:

@@ -144,12 +144,13 @@ def _publish_gaia(
     folder: Path, sky: SimulatedSky, rng: np.random.Generator, objects: SkyObjects, names: list[str],
     p: Parameters, dirt: Dirt | None,
 ) -> publish_gaia.GaiaChunk:  # fmt: skip
-    noise, xp_noise, shifts, spoil = 1.0, 1.0, None, None
+    noise, xp_noise, shifts, spoil, odd = 1.0, 1.0, None, None, None
     if dirt:
         noise, xp_noise = dirt.noise("gaia_source"), dirt.noise("xp_continuous")
         shifts, spoil = dirt.gaia_shifts(rng), dirt.xp_spoil(rng, np.flatnonzero(objects.in_gaia))
-    gaia = publish_gaia.measure_gaia(rng, objects, names, p, noise, shifts)
-    sky.rows["gaia_source"] += publish_gaia.write_gaia_source(folder, rng, objects, gaia, p)
+        odd = p["dirt"]["oddities"]
+    gaia = publish_gaia.measure_gaia(rng, objects, names, p, noise, shifts, odd)
+    sky.rows["gaia_source"] += publish_gaia.write_gaia_source(folder, rng, objects, gaia, p, odd)
     sky.rows["xp_continuous"] += publish_gaia.write_xp_continuous(
         folder, rng, objects, gaia, p, xp_noise, spoil
     )

@@ -140,3 +140,10 @@ def test_apogee_is_fits_with_dr17_names(dirty_sky) -> None:
         assert set(data["GAIAEDR3_SOURCE_ID"]) <= set(dirty_sky.array("source_id"))
         assert np.isnan(data["FE_H"]).any() and (data["EXTRATARG"] & 16).any()
         assert data["APOGEE_ID"][0].startswith("2M")
+
+
+def test_gaia_lacks_what_the_archive_lacks(clean_sky, dirty_sky) -> None:
+    """The dirty sky has sources without colours and without motions; the clean one has none."""
+    for name in ("phot_bp_mean_mag", "pmra", "parallax_error"):
+        assert clean_sky.csv("gaia_source", "null")[name].null_count == 0
+        assert 0.002 < dirty_sky.csv("gaia_source", "null")[name].null_count / 4000 < 0.06, name

@@ -133,6 +133,21 @@ def test_background_deficit_is_what_the_standardised_systems_add() -> None:
     assert np.linalg.norm(deficit) < 5  # a faint source's coefficients are ~100
 
 
+def test_library_and_instrument_operators_are_of_one_making() -> None:
+    """star_library.npz holds its own copy of the SED operator: rebuild it when xp_operators.npz changes."""
+    library = load_library()
+    with np.load(OPERATORS) as xp:
+        smooth = np.interp(xp["sed_nm"], library.wavelength_nm, 1e-16 / library.wavelength_nm**2)
+        expected = xp["coefficients_from_sed"].astype(float) @ smooth
+        rows = dict(zip(xp["band_keys"].tolist(), xp["band_rows"], strict=True))
+    found = library.xp_operator.astype(float) @ (1e-16 / library.wavelength_nm**2)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4 * np.abs(expected).max())
+    maggies = library.band_response[library.band_names.index("ps1_r")].astype(float) @ (
+        1e-16 / library.wavelength_nm**2
+    )
+    assert maggies == pytest.approx(rows["PanSTARRS1_Std:rp"] @ expected, rel=1e-4)
+
+
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self):
