@@ -36,6 +36,7 @@ class Prediction:
     suspect_BM   bool, measured > 5 sigma off what the star's other values say; or imputed for a star unlike
                  the training stars
     no_support_BM  bool, band that neither training photometry nor training spectra reach
+    through_xp_BM  bool, imputed in a band no training star was measured in: known only through the XP
     xp_BK, xp_err_BK  Gaia internal flux units: measured halves untouched, the other predicted
     bp_observed_B, rp_observed_B  bool
     embedding_BE float32[64]
@@ -50,6 +51,7 @@ class Prediction:
     observed_BM: np.ndarray
     suspect_BM: np.ndarray
     no_support_BM: np.ndarray
+    through_xp_BM: np.ndarray
     xp_BK: np.ndarray
     xp_err_BK: np.ndarray
     bp_observed_B: np.ndarray
@@ -143,6 +145,7 @@ class StarModel:
         embedding = np.where(has_input[:, None], out.embedding_BE.float().cpu().numpy(), np.nan)
         return Prediction(
             _f32(mag), _f32(err68), _f32(err95), measured, suspect, no_support,
+            scaling.through_xp_M & ~measured & ~blank,
             _f32(xp), _f32(xp_err), bp_seen, rp_seen,
             embedding.reshape(-1, EMBEDDING).astype(np.float32),
             *labels,
@@ -210,6 +213,7 @@ class StarModel:
             "observed_BM": (measured, False),
             "suspect_BM": (np.zeros_like(measured), False),
             "no_support_BM": (~measured, True),
+            "through_xp_BM": (np.zeros_like(measured), False),
         }
         out = {}
         for name, (through, blank) in bands.items():
