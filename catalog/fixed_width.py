@@ -36,7 +36,7 @@ def fixed_width_parser(
     Arrow compares null tokens with the padded cell, so every token is given as it looks in each width.
     """
     tokens = {*NULL_TOKENS, *null_tokens}
-    padded = {pad(t, width) for t in tokens for width in set(widths) for pad in (str.ljust, str.rjust)}
+    padded = {pad(t, width) for width in set(widths) for t in tokens for pad in (str.ljust, str.rjust)}
     return BlockParser(
         path,
         list(wanted),

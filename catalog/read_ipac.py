@@ -99,7 +99,7 @@ class IpacFile(SurveyFile):
     def _is_regular(self, grid: np.ndarray, width: int) -> np.ndarray:
         below_bars = (grid[:, self.bars[:-1]] == ord(" ")).all(axis=1)
         beyond = np.isin(grid[:, width:], list(b" \r\n")).all(axis=1)
-        inside = (grid[:, :width] >= ord(" ")).all(axis=1)
+        inside = grid[:, :width].min(axis=1) >= ord(" ")
         return below_bars & beyond & inside
 
     def _irregular_grid(self, block: bytes, first_row: int, width: int) -> tuple[np.ndarray, list[int]]:

@@ -32,21 +32,20 @@ class _Stream:
     source_id: int | None = None
     encoding: str | None = None  # TABLEDATA, BINARY or BINARY2, once reached
     table_done: bool = False
-    rows: list[list[str | None]] = field(
-        default_factory=list
-    )  # TABLEDATA cells of the rows not yet given out
+    rows: list[list[str]] = field(default_factory=list)  # TABLEDATA cells of the rows not yet given out
     base64: list[str] = field(default_factory=list)  # text of the STREAM not yet decoded
     size: int = 0  # characters in `rows` or `base64`
-    _row: list[str | None] | None = None
-    _cell: list[str] | None = None
+    _row: list[str] | None = None
+    _cell: str | None = None
     _in_table: bool = False
     _in_stream: bool = False
     _field: VOField | None = None
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        tag = tag.rsplit(":", 1)[-1]
+        if ":" in tag:  # a namespace prefix, as in vot:TABLE
+            tag = tag.rsplit(":", 1)[-1]
         if tag == "TD":
-            self._cell = []
+            self._cell = ""
         elif tag == "TR":
             self._row = []
         elif tag == "TABLE":
@@ -69,11 +68,11 @@ class _Stream:
                 self.encoding = "a STREAM that is not base64 text inside the file"
 
     def end(self, tag: str) -> None:
-        tag = tag.rsplit(":", 1)[-1]
+        if ":" in tag:
+            tag = tag.rsplit(":", 1)[-1]
         if tag == "TD" and self._cell is not None and self._row is not None:
-            text = "".join(self._cell)
-            self._row.append(text)
-            self.size += len(text) + 8
+            self._row.append(self._cell)
+            self.size += len(self._cell) + 8
             self._cell = None
         elif tag == "TR" and self._row is not None and self._in_table:
             self.rows.append(self._row)
@@ -87,7 +86,7 @@ class _Stream:
 
     def text(self, data: str) -> None:
         if self._cell is not None:
-            self._cell.append(data)
+            self._cell += data
         elif self._in_stream and self._in_table:
             self.base64.append(data)
             self.size += len(data)
@@ -170,7 +169,7 @@ class VOTableFile(SurveyFile):
 
     def _text_batch(
         self,
-        rows: list[list[str | None]],
+        rows: list[list[str]],
         fields: dict[str, tuple[int, VOField]],
         wanted: dict[str, pa.DataType],
         first_row: int,

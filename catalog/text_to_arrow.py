@@ -35,17 +35,21 @@ def text_to_column(cells: pa.Array, kind: pa.DataType, place: Place) -> pa.Array
 
     Raises InputRejected naming the first cell that is not a value of that type.
     """
-    trimmed = pc.utf8_trim_whitespace(cells)
-    text = pc.if_else(
-        pc.is_in(trimmed, value_set=pa.array(NULL_TOKENS)), pa.scalar(None, pa.string()), trimmed
-    )
+    if pa.types.is_list(kind):
+        return arrays_from_text(cells, kind, place)
+    text = _without_tokens(pc.utf8_trim_whitespace(cells))
     if pa.types.is_string(kind):
         return text
-    if pa.types.is_list(kind):
-        return arrays_from_text(text, kind, place)
     if pa.types.is_boolean(kind):
         return _booleans(text, place)
     return _numbers(text, kind, place)
+
+
+def _without_tokens(text: pa.Array) -> pa.Array:
+    missing = pc.is_in(text, value_set=pa.array(NULL_TOKENS))
+    if not pc.any(missing).as_py():
+        return text
+    return pc.if_else(missing, pa.scalar(None, pa.string()), text)
 
 
 def arrays_from_text(cells: pa.Array, kind: pa.DataType, place: Place, separator: str = ",") -> pa.Array:
@@ -54,8 +58,7 @@ def arrays_from_text(cells: pa.Array, kind: pa.DataType, place: Place, separator
     Numbers are read in double precision and then rounded, as the binary formats store them, so that a star has the
     same coefficients in every encoding.
     """
-    inner = pc.utf8_trim(cells, _BRACKETS)
-    inner = pc.if_else(pc.equal(inner, ""), pa.scalar(None, pa.string()), inner)
+    inner = _without_tokens(pc.utf8_trim(cells, _BRACKETS))
     sample = next((cell for cell in inner[:64].to_pylist() if cell is not None), "")
     spaced = separator + " " if separator + " " in sample else separator
     try:

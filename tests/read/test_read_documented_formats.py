@@ -18,6 +18,7 @@ import pytest
 from astropy.io import ascii as astropy_ascii
 from astropy.table import MaskedColumn, Table
 
+from msacat.catalog.fixed_width import fixed_width_parser
 from msacat.catalog.read_survey_file import open_survey_file
 
 LIST = pa.list_(pa.float32())
@@ -221,6 +222,22 @@ def test_catwise_ipac_table(catwise, read_all):
         expected = [None if np.ma.is_masked(x) or x == "null" else x for x in table[name].tolist()]
         assert got[name].to_pylist() == expected, name
     assert got["w1mpro"].null_count == np.ma.count_masked(table["w1mpro"]) > 0
+
+
+def test_padded_cells_need_no_second_look(tmp_path):
+    """Blank-padded numbers and nulls are what Arrow is told to expect, so that wide tables stay fast."""
+    wanted = {"a": pa.float64(), "b": pa.int64(), "c": pa.string()}
+    parser = fixed_width_parser(tmp_path, wanted, iter([8, 6, 8]), 0, ["-99"])
+    block = "".join(
+        "\x1f".join(row) + "\n"
+        for row in [("    1.25", "   7  ", "two w.  "), ("    null", "   -99", " " * 8)]
+    )
+    assert parser.parse(block.encode(), 1).table.to_pydict() == {
+        "a": [1.25, None],
+        "b": [7, None],
+        "c": ["two w.", None],
+    }
+    assert parser.as_text == {"c"}
 
 
 def test_ipac_lines_of_any_length_and_line_end(catwise, read_all, tmp_path):
