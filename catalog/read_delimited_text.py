@@ -92,7 +92,13 @@ def complete_head(head: bytes) -> bool:
     """Does `head` hold the first line that is no comment and the whole line after it?"""
     offset = full = 0
     while (end := head.find(b"\n", offset)) >= 0:
-        if head[offset : offset + 1] not in (b"#", b"\r", b"\n"):
+        if head[offset : offset + 1] not in (
+            b"#",
+            b"\r",
+            b"\n",
+            b"|",
+            b"\\",
+        ):  # the latter two begin IPAC headers
             full += 1
             if full == 2:
                 return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # comes with astropy, which reads the same headers
+import yaml
 
 from msacat.catalog.errors import InputRejected
 

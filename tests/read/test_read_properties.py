@@ -228,3 +228,18 @@ def test_booleans_in_every_spelling(tmp_path, read_all):
     spelled = ["True", "true", '"True"', "TRUE", "T", "1", "False", "false", '"False"', "F", "0", "", "null"]
     path.write_text("id,flag\n" + "".join(f"{i},{flag}\n" for i, flag in enumerate(spelled)))
     assert read_all(path, {"flag": pa.bool_()})["flag"].to_pylist() == [True] * 6 + [False] * 5 + [None] * 2
+
+
+def test_a_byte_order_mark_and_spaces_around_names(tmp_path, read_all):
+    path = tmp_path / "excel.csv"
+    path.write_bytes(b"\xef\xbb\xbfsource_id, ra ,dec\r\n5, 1.5 ,\r\n")
+    wanted = {"source_id": pa.int64(), "ra": pa.float64(), "dec": pa.float64()}
+    assert read_all(path, wanted).to_pylist() == [{"source_id": 5, "ra": 1.5, "dec": None}]
+
+
+def test_an_ipac_header_spread_over_gzip_members(tmp_path, read_all):
+    lines = ["\\fixlen = T", "|   ra|name|", "|   r |  c |", " 1.250 abc  ", "  null null "]
+    path = tmp_path / "members.tbl.gz"
+    path.write_bytes(b"".join(gzip.compress(line.encode() + b"\n") for line in lines))
+    got = read_all(path, {"ra": pa.float64(), "name": pa.string()})
+    assert got.to_pydict() == {"ra": [1.25, None], "name": ["abc", None]}
