@@ -214,7 +214,7 @@ def _factor(spec: SurveySpec, column: Column, name: str, found: tuple[str, str |
         and column.type not in ("text", "boolean", "bigint", "integer", "smallint")
         and not column.computed
     ):
-        systems = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
+        systems: set[str] = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
         factor = factor_to(expected, unit, systems, name, where)
     if column.published_unit is not None and not column.computed and name != column.name:
         factor *= factor_to(column.unit, column.published_unit, set(), name, where)

@@ -57,7 +57,7 @@ def adopted_view(
         else:
             value = _cleaned(column, have)
         cleaned.append(sql.SQL("{} AS {}").format(value, sql.Identifier(column.name)))
-    names = [sql.SQL("c.{}").format(sql.Identifier(c.name)) for c in spec.columns]
+    names: list[sql.Composable] = [sql.SQL("c.{}").format(sql.Identifier(c.name)) for c in spec.columns]
     quality = quality_sql(spec, {c.name: n for c, n in zip(spec.columns, names, strict=True)})
     names += [
         sql.SQL("{} AS quality").format(quality),

@@ -164,13 +164,13 @@ def _spelled(column: Column) -> str:
 
 def _find(column: Column, header: _Header, path: str) -> tuple[tuple[str, ...], list[int]]:
     """The file's columns that feed `column`: the first published name present, or every computed input."""
+    names = column.computed.columns if column.computed else column.published
+    index = [i for i in (_only(name, header, path) for name in names) if i is not None]
     if column.computed:
-        index = [_only(name, header, path) for name in column.computed.columns]
-        if any(i is None for i in index):
-            return (), []
+        index = index if len(index) == len(names) else []
     else:
-        index = [i for i in (_only(name, header, path) for name in column.published) if i is not None][:1]
-    return tuple(header.names[i] for i in index if i is not None), [i for i in index if i is not None]
+        index = index[:1]
+    return tuple(header.names[i] for i in index), index
 
 
 def _only(name: str, header: _Header, path: str) -> int | None:
@@ -217,7 +217,7 @@ def _factor(spec: SurveySpec, column: Column, unit: str | None, name: str, path:
         expected = column.published_unit
     declared = 1.0
     if unit and (column.computed or column.type not in ("text", "boolean", "bigint", "integer", "smallint")):
-        systems = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
+        systems: set[str] = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
         declared = factor_to(expected, unit, systems, name, path)
     if not column.computed and column.published_unit is not None:
         declared *= factor_to(column.unit, column.published_unit, set(), name, path)

@@ -120,10 +120,13 @@ class Cleaner:
             missing = self._null(column, "sentinel", numbers == sentinel, missing)
         if column.range is not None:
             low, high = column.range
-            missing = self._null(column, "outside range", (numbers < low) | (numbers > high), missing)
+            out: np.ndarray = (numbers < low) | (numbers > high)
+            missing = self._null(column, "outside range", out, missing)
         return pa.array(numbers, mask=missing)
 
-    def _real(self, column: Column, published: np.ndarray, factor: float = 1.0) -> pa.Array:
+    def _real(
+        self, column: Column, published: tuple[np.ndarray, np.ndarray], factor: float = 1.0
+    ) -> pa.Array:
         """Sentinels are judged as published; the unit is converted next; the range is judged as stored."""
         values, missing = published
         for sentinel in _numbers(column.sentinels):
@@ -143,7 +146,8 @@ class Cleaner:
         values, missing = dense
         if factor != 1.0:
             values = values * factor
-        missing = self._null(column, "element not finite", ~np.isfinite(values).all(axis=1), missing)
+        usable: np.ndarray = np.isfinite(values).all(axis=1)
+        missing = self._null(column, "element not finite", ~usable, missing)
         with np.errstate(over="ignore"):
             stored = values.astype(np.float32)
         missing = self._null(column, "outside range", _outside(column, stored).any(axis=1), missing)
@@ -185,6 +189,7 @@ class Cleaner:
             missing = self._null(column, "NaN", np.isnan(inputs[0]) | np.isnan(inputs[-1]), missing)
             unusable = ~(inputs[0] > 0)
             if how.transform == "mag_from_flux":
+                assert how.zero_point is not None
                 result = compute_columns.mag_from_flux(inputs[0], how.zero_point)
             else:
                 result = compute_columns.mag_error_from_flux(inputs[0], inputs[1], how.floor_mag)

@@ -44,18 +44,13 @@ def _fails(cut: QualityCut, values: pa.Array) -> np.ndarray:
         return values.is_null().to_numpy(zero_copy_only=False)
     known = values.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type):
-        found = (
-            values
-            if cut.character is None
-            else pc.utf8_slice_codeunits(values, cut.character, cut.character + 1)
-        )
-        found = found.fill_null("").to_numpy(zero_copy_only=False).astype(str)
-        wanted = [str(v) for v in _values(cut)]
+        if cut.character is not None:
+            values = pc.utf8_slice_codeunits(values, cut.character, cut.character + 1)
+        found = values.fill_null("").to_numpy(zero_copy_only=False).astype(str)
+        wanted: list = [str(v) for v in _values(cut)]
     elif pa.types.is_boolean(values.type):
-        found, wanted = (
-            values.fill_null(False).to_numpy(zero_copy_only=False),
-            [bool(v) for v in _values(cut)],
-        )
+        found = values.fill_null(False).to_numpy(zero_copy_only=False)
+        wanted = [bool(v) for v in _values(cut)]
     elif pa.types.is_integer(values.type):
         found, wanted = values.fill_null(0).to_numpy(zero_copy_only=False), _values(cut)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from functools import lru_cache
+from typing import NoReturn
 
 from msacat.catalog.errors import InputRejected
 
@@ -49,15 +50,14 @@ def factor_to(expected: str, found: str, systems: set[str], column: str, path: s
         if system.group(1).lower() not in ours:
             _refuse("the file's magnitudes are in another system", expected, found, systems, column, path)
     factor = _factor(expected, found)
-    # mag -> dex converts in principle, by a negative factor: never meant
-    if factor is None or not factor > 0:
+    if factor is None:
         _refuse(
             "the file's unit does not convert to the one expected", expected, found, systems, column, path
         )
     return factor
 
 
-def _refuse(why: str, expected: str, found: str, systems: set[str], column: str, path: str) -> None:
+def _refuse(why: str, expected: str, found: str, systems: set[str], column: str, path: str) -> NoReturn:
     in_system = f" ({', '.join(sorted(systems))})" if systems else ""
     raise InputRejected(
         why,
@@ -83,16 +83,18 @@ def _factor(expected: str, found: str) -> float | None:
     if isinstance(a, units.function.FunctionUnitBase):
         return 1.0 if a == b else None
     try:
-        return _exact(float(a.to(b)))
+        factor = float(a.to(b))
     except units.UnitsError:
         return None
+    # mag -> dex converts in principle, by a negative factor: never meant
+    return _exact(factor) if factor > 0 else None
 
 
 def _exact(factor: float) -> float:
     """A thousand, where astropy's own rounding made it 999.9999999999999; likewise a thousandth."""
     if factor >= 1:
         return float(round(factor)) if abs(factor - round(factor)) < 1e-12 * factor else factor
-    return 1 / _exact(1 / factor) if factor > 0 else factor
+    return 1 / _exact(1 / factor)
 
 
 def _plain(unit: str) -> str:

@@ -37,7 +37,9 @@ def verify(conn: Connection, files: bool = False) -> list[Result]:
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         specs = registered_specs(conn)
-        adopted = dict(conn.execute("SELECT name, adopted_from FROM msacat.surveys").fetchall())
+        adopted: dict[str, str | None] = dict(
+            conn.execute("SELECT name, adopted_from FROM msacat.surveys").fetchall()
+        )
         for spec in specs.values():
             results += _ledger(conn, spec)
             results += _spec(conn, spec)

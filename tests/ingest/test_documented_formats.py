@@ -41,6 +41,22 @@ def test_every_dataset_of_the_simulated_sky_ingests_whole(conn, sky):
     ).fetchone() == (made.rows["xp_continuous"],)
 
 
+def test_the_dirty_sky_ingests_without_a_refusal(conn, tmp_path):
+    """Sentinels, absurd values, missing epochs, repeats: made NULL and counted, never a reason to refuse a file."""
+    made = simulate(tmp_path / "dirty", 1500, 2, clean=False)
+    nulled: set[str] = set()
+    for dataset in FORMATS:
+        report = run_ingest(conn, plan_ingest(conn, dataset, [tmp_path / "dirty" / dataset]))
+        assert report.rows_kept == made.rows[dataset], dataset
+        nulled |= {f"{dataset}.{key}" for f in report.files for key in f.values_nulled}
+    assert {
+        "panstarrs1.epoch: outside range",
+        "sdss_dr13.psfmag_u: sentinel",
+        "skymapper_dr2.epoch: sentinel",
+    } <= nulled
+    assert [r for r in verify(conn, files=True) if not r.passed] == []
+
+
 @pytest.mark.parametrize("dataset", sorted(FORMATS))
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.999])
 def test_a_truncated_file_of_any_format_is_refused_whole(conn, sky, tmp_path, dataset, share):
