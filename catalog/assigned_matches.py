@@ -8,16 +8,17 @@ import numpy as np
 from psycopg import sql
 
 from msacat.catalog.crossmatch_inputs import CrossmatchInputs
-from msacat.catalog.match_positions import MatchRows, as_objects, as_stars
+from msacat.catalog.match_positions import MatchRows, as_objects, as_stars, choose_rows
 from msacat.catalog.position_queries import (
     is_plain_table,
     object_columns,
     objects_from,
-    on_the_sky,
+    has_position,
+    on_sky,
     position_columns,
 )
 from msacat.catalog.read_packed import PackedQuery
-from msacat.catalog.sky_pairs import GRAIN_ARCSEC, grains_apart
+from msacat.catalog.sky_pairs import grains_apart
 from msacat.catalog.snapshot_readers import SnapshotReaders
 
 
@@ -29,7 +30,7 @@ def match_by_gaia_id(readers: SnapshotReaders, inputs: CrossmatchInputs) -> tupl
     """
     spec, gaia_id = inputs.spec, inputs.position.gaia_id
     if gaia_id is None:
-        return _no_rows(inputs), np.zeros(0, np.int64)
+        return choose_rows([], [], as_objects(inputs, [])), np.zeros(0, np.int64)
     columns, text_id = object_columns(inputs)
     star = {f"star_{name}": column for name, column in position_columns(inputs.reference, "s").items()}
     query = PackedQuery(
@@ -38,7 +39,7 @@ def match_by_gaia_id(readers: SnapshotReaders, inputs: CrossmatchInputs) -> tupl
             objects_from(spec), sql.Identifier("survey", inputs.reference.name), sql.Identifier(gaia_id)
         ),
         sql.SQL("{} AND {}").format(
-            on_the_sky(inputs.position, "o"), on_the_sky(inputs.reference_position, "s")
+            has_position(inputs.position, "o"), has_position(inputs.reference_position, "s")
         ),
         text_id=text_id,
         table=("survey", spec.name, "o")
@@ -48,9 +49,10 @@ def match_by_gaia_id(readers: SnapshotReaders, inputs: CrossmatchInputs) -> tupl
     parts = readers.each(query.parts(readers.conn), lambda c, part: list(query.read(c, part)))
     arrays = [chunk for part in parts for chunk in part]
     if not arrays:
-        return _no_rows(inputs), np.zeros(0, np.int64)
+        return choose_rows([], [], as_objects(inputs, [])), np.zeros(0, np.int64)
     objects = as_objects(inputs, arrays)
     joined = {name: np.concatenate([a[name] for a in arrays]) for name in (*star, "source_id")}
+    joined = on_sky(joined, inputs.reference_position, "star_")
     stars = as_stars({name.removeprefix("star_"): column for name, column in joined.items()})
     grains = grains_apart(stars, objects)
     flagged = np.zeros(len(objects), bool) if objects.flagged is None else objects.flagged
@@ -62,17 +64,20 @@ def match_by_gaia_id(readers: SnapshotReaders, inputs: CrossmatchInputs) -> tupl
         source_id[first],
         objects.id[best],
         np.ones(len(first), bool),
-        grains[best] * GRAIN_ARCSEC,
+        flagged[best],
+        grains[best],
         np.diff(np.r_[first, len(order)]),
     )
     return rows, rows.source_id
 
 
-def match_by_archive(inputs: CrossmatchInputs) -> Iterator[sql.Composed]:
+def match_by_archive(
+    inputs: CrossmatchInputs, new_files: dict[str, list[int]] | None = None
+) -> Iterator[sql.Composed]:
     """SELECTs of the match table's columns: the archive's pairs of which the store holds both sides.
 
     One a best-neighbour survey; a star that an object names by Gaia id is left out, as is one that an earlier
-    survey of this dataset matched.
+    survey of this dataset matched. `new_files` (by survey) restricts them to pairs with a star or object of these.
     """
     for number, archive in enumerate(inputs.archives):
         matches = archive.matches
@@ -94,7 +99,7 @@ def match_by_archive(inputs: CrossmatchInputs) -> Iterator[sql.Composed]:
                     sql.Identifier("survey", earlier.name)
                 )
             )
-        yield sql.SQL(
+        select = sql.SQL(
             "SELECT a.source_id, o.{id}, {separation}::real, greatest(coalesce({neighbours}, 1), 1)::integer, "
             "coalesce({mates}, 0)::integer, 'best_neighbour' FROM {archive} a JOIN {objects} ON o.{id} = a.{key} "
             "JOIN {stars} s ON s.source_id = a.source_id WHERE {others}"
@@ -109,8 +114,13 @@ def match_by_archive(inputs: CrossmatchInputs) -> Iterator[sql.Composed]:
             stars=sql.Identifier("survey", inputs.reference.name),
             others=sql.SQL(" AND ").join(others),
         )
-
-
-def _no_rows(inputs: CrossmatchInputs) -> MatchRows:
-    none = np.zeros(0, np.int64)
-    return MatchRows(none, as_objects(inputs, []).id, none.astype(bool), none.astype(float), none)
+        if new_files is None:
+            yield select
+        else:  # two index lookups rather than one join of everything
+            yield sql.SQL(
+                "{0} AND s.file_id = ANY({1}::integer[]) UNION {0} AND o.file_id = ANY({2}::integer[])"
+            ).format(
+                select,
+                sql.Literal(new_files[inputs.reference.name]),
+                sql.Literal(new_files[inputs.spec.name]),
+            )

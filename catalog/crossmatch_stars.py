@@ -21,10 +21,12 @@ from msacat.catalog.advisory_lock import advisory_lock
 from msacat.catalog.assigned_matches import match_by_archive, match_by_gaia_id
 from msacat.catalog.connect import connect
 from msacat.catalog.crossmatch_inputs import CrossmatchInputs, read_inputs
-from msacat.catalog.errors import InputRejected, Interrupted, MsacatError
-from msacat.catalog.match_positions import Counted, match_whole_sky
+from msacat.catalog.errors import InputRejected, Interrupted, MsacatError, StoreUnavailable
+from msacat.catalog.fault_points import fault_point
+from msacat.catalog.match_positions import Counted, fits_in_memory, match_whole_sky
+from msacat.catalog.match_region import Region, changed_region, match_inside
 from msacat.catalog.package_version import code_version
-from msacat.catalog.position_queries import on_the_sky
+from msacat.catalog.position_queries import has_position
 from msacat.catalog.register_survey import registered_specs
 from msacat.catalog.snapshot_readers import SnapshotReaders
 from msacat.catalog.survey_table import MATCHED_ROLES
@@ -89,6 +91,20 @@ def crossmatch(
                         found=str(error).strip(),
                         next_step=f"msacat crossmatch {dataset}",
                     ) from error
+            except psycopg.errors.DiskFull as error:
+                raise StoreUnavailable(
+                    "the server's disk is full; the old matches stand",
+                    found=str(error).strip(),
+                    next_step=f"free space, then msacat crossmatch {dataset}",
+                ) from error
+            except psycopg.OperationalError as error:
+                if not (conn.closed or conn.broken):
+                    raise
+                raise Interrupted(
+                    "the connection was lost; the old matches stand",
+                    found=str(error).strip(),
+                    next_step=f"msacat crossmatch {dataset}",
+                ) from error
     report.seconds = time.monotonic() - started
     return report
 
@@ -122,28 +138,56 @@ def _crossmatch(
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         inputs = read_inputs(conn, dataset)
         previous = conn.execute(
-            "SELECT fingerprint, n_matched, n_unmatched, by_method FROM msacat.crossmatches WHERE dataset = %s",
+            "SELECT fingerprint, file_ids, max_pm, n_matched, n_unmatched, by_method FROM msacat.crossmatches "
+            "WHERE dataset = %s",
             [dataset],
         ).fetchone()
         if previous and previous[0] == inputs.fingerprint and not restart:
             return CrossmatchReport(
-                dataset, n_matched=previous[1], n_unmatched=previous[2], by_method=previous[3],
+                dataset, n_matched=previous[3], n_unmatched=previous[4], by_method=previous[5],
                 how="nothing had changed",
             )  # fmt: skip
-        writer = MatchWriter(conn, inputs.spec)
-        if writer.direct:  # else there are matches, which an emptied survey must lose
+        writer = MatchWriter(conn, inputs.spec, at_once=fits_in_memory(conn, inputs))
+        if writer.was_empty:  # else there are matches, which an emptied survey must lose
             _require_positions(conn, inputs)
-        counted = Counted()
-        with SnapshotReaders(conn, workers) as readers:
-            rows, taken = match_by_gaia_id(readers, inputs)
-            writer.add(rows, "gaia_id")
-            for query in match_by_archive(inputs):
-                writer.add_query(query)
-            for rows in match_whole_sky(readers, inputs, taken, counted, on_progress):
-                on_progress(1, None, f"writing {len(rows)} matches")
-                writer.add(rows, "position")
-        writer.apply()
-        return _record(conn, inputs, counted, started)
+        region = None
+        if previous and not restart and not writer.was_empty:
+            region = changed_region(conn, inputs, *previous[:3])
+        if region is None:
+            how, counted = "everything", _match_everything(conn, inputs, writer, on_progress, workers)
+        else:
+            how, counted = "what changed", _match_region(conn, inputs, region, writer, on_progress)
+        fault_point("crossmatch.written")
+        report = _record(conn, inputs, counted, how, started)
+        fault_point("crossmatch.before_commit")
+    return report
+
+
+def _match_everything(
+    conn: Connection, inputs: CrossmatchInputs, writer: MatchWriter, on_progress: Progress, workers: int
+) -> Counted:
+    counted = Counted()
+    with SnapshotReaders(conn, workers) as readers:
+        rows, taken = match_by_gaia_id(readers, inputs)
+        writer.add(rows, "gaia_id")
+        for query in match_by_archive(inputs):
+            writer.add_query(query)
+        for rows in match_whole_sky(readers, inputs, taken, counted, on_progress):
+            on_progress(1, None, f"writing {len(rows)} matches")
+            writer.add(rows, "position")
+    writer.apply()
+    return counted
+
+
+def _match_region(
+    conn: Connection, inputs: CrossmatchInputs, region: Region, writer: MatchWriter, on_progress: Progress
+) -> Counted:
+    for query in match_by_archive(inputs, region.new_files):
+        writer.add_query(query)
+    rows, scope, counted = match_inside(conn, inputs, region, on_progress)
+    writer.add(rows, "position")
+    writer.apply(scope)
+    return counted
 
 
 def _require_positions(conn: Connection, inputs: CrossmatchInputs) -> None:
@@ -154,7 +198,7 @@ def _require_positions(conn: Connection, inputs: CrossmatchInputs) -> None:
             raise InputRejected(
                 f"survey.{spec.name} has no rows", next_step=f"msacat ingest {spec.name} FILE…"
             )
-        if not _exists(conn, "survey", spec.name, on_the_sky(position, "o")):
+        if not _exists(conn, "survey", spec.name, has_position(position, "o")):
             raise InputRejected(
                 f"no row of survey.{spec.name} has a position",
                 column=f"{position.ra}, {position.dec}",
@@ -174,7 +218,7 @@ def _exists(conn: Connection, schema: str, table: str, where: sql.Composable | N
 
 
 def _record(
-    conn: Connection, inputs: CrossmatchInputs, counted: Counted, started: datetime
+    conn: Connection, inputs: CrossmatchInputs, counted: Counted, how: str, started: datetime
 ) -> CrossmatchReport:
     """Count the table and write its ledger row."""
     rows = conn.execute(
@@ -185,8 +229,9 @@ def _record(
     by_method = {method: n for method, n in rows if method is not None}
     unmatched = sum(n for method, n in rows if method is None)
     report = CrossmatchReport(
-        inputs.spec.name, counted.n_stars, counted.n_objects, sum(by_method.values()), unmatched, by_method
-    )
+        inputs.spec.name, counted.n_stars, counted.n_objects, sum(by_method.values()), unmatched, by_method,
+        how,
+    )  # fmt: skip
     conn.execute("DELETE FROM msacat.crossmatches WHERE dataset = %s", [inputs.spec.name])
     conn.execute(
         "INSERT INTO msacat.crossmatches (dataset, reference, fingerprint, file_ids, max_pm, radius_arcsec, "

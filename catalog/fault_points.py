@@ -18,6 +18,7 @@ INGEST_POINTS = (
     "ingest.before_commit",
     "ingest.committed",
 )
+CROSSMATCH_POINTS = ("crossmatch.written", "crossmatch.before_commit")
 
 
 def fault_point(name: str) -> None:

@@ -6,10 +6,11 @@ import psycopg
 
 from msacat.catalog.errors import StoreUnavailable
 from msacat.catalog.postgres_binaries import apt_install
+from msacat.catalog.q3c import mark_parallel_safe
 
 
 def install_q3c(conn: psycopg.Connection) -> None:
-    """CREATE EXTENSION q3c in this database if it is missing, and commit.
+    """CREATE EXTENSION q3c in this database if it is missing, let it run in parallel plans, and commit.
 
     Raises StoreUnavailable where the server lacks the package or the role may not create extensions.
     """
@@ -25,6 +26,7 @@ def install_q3c(conn: psycopg.Connection) -> None:
         )
     try:
         conn.execute("CREATE EXTENSION q3c")
+        mark_parallel_safe(conn)
     except psycopg.errors.InsufficientPrivilege as error:
         conn.rollback()
         raise StoreUnavailable(

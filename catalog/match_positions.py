@@ -15,14 +15,15 @@ from msacat.catalog.crossmatch_inputs import CrossmatchInputs
 from msacat.catalog.match_sky import choose_mutual
 from msacat.catalog.position_queries import (
     WHOLE_SKY,
+    has_position,
     largest_pm,
     object_query,
-    on_the_sky,
+    on_sky,
     reach_deg,
     star_query,
 )
 from msacat.catalog.read_packed import PackedQuery
-from msacat.catalog.sky_pairs import ObjectPositions, Pairs, SkySearch, StarPositions
+from msacat.catalog.sky_pairs import GRAIN_ARCSEC, ObjectPositions, Pairs, SkySearch, StarPositions
 from msacat.catalog.snapshot_readers import SnapshotReaders
 
 #: objects held in memory at once, some 100 bytes each; a larger survey is matched stripe by stripe of declination
@@ -31,19 +32,35 @@ OBJECTS_AT_ONCE = 10_000_000
 
 @dataclass
 class MatchRows:
-    """Rows of a match table: arrays (N,). `id` counts only where `matched`; the separation is then to it."""
+    """Stars with objects within the radius: arrays (N,).
+
+    id            its preferred object
+    matched       that object prefers this star too: they match
+    flagged       a quality cut removes that object
+    grains        int64, their separation / GRAIN_ARCSEC
+    n_candidates  objects within the radius
+    """
 
     source_id: np.ndarray
     id: np.ndarray
     matched: np.ndarray
-    separation_arcsec: np.ndarray
+    flagged: np.ndarray
+    grains: np.ndarray
     n_candidates: np.ndarray
 
     def __len__(self) -> int:
         return len(self.source_id)
 
-    def take(self, index: np.ndarray) -> MatchRows:
+    @property
+    def separation_arcsec(self) -> np.ndarray:
+        return self.grains * GRAIN_ARCSEC
+
+    def take(self, index: np.ndarray | slice) -> MatchRows:
         return MatchRows(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    @staticmethod
+    def concatenate(parts: list[MatchRows]) -> MatchRows:
+        return MatchRows(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(MatchRows)))
 
 
 @dataclass
@@ -57,11 +74,11 @@ class Counted:
 
 @dataclass
 class _Found:
-    """Pairs of some stars with the objects in memory: pairs.star indexes source_id and at_edge."""
+    """Pairs of some stars with the objects in memory; pairs.star indexes source_id."""
 
     pairs: Pairs
     source_id: np.ndarray
-    at_edge: np.ndarray  # the star may have objects in another stripe too
+    edge_ids: np.ndarray  # source_ids of stars that may have objects in another stripe too
     n_stars: int
     max_pm: float
 
@@ -76,7 +93,7 @@ def match_whole_sky(
     """Match every star outside the covered ranges that is not in `taken` (sorted source_ids), stripe by stripe."""
     conn = readers.conn
     stripes, reach = _stripes(conn, inputs)
-    edges: list[tuple[MatchRows, np.ndarray, np.ndarray]] = []
+    edges = []
     for number, stripe in enumerate(stripes, 1):
         where = f", stripe {number} of {len(stripes)}" if len(stripes) > 1 else ""
         on_progress(number - 1, len(stripes), "reading objects" + where)
@@ -90,14 +107,11 @@ def match_whole_sky(
         counted.n_objects += len(objects)
         counted.n_stars += sum(f.n_stars for f in found)
         counted.max_pm = max([counted.max_pm, *(f.max_pm for f in found)])
-        rows, rank, at_edge = _choose(found, objects)
-        if at_edge.any():
-            index = np.flatnonzero(at_edge)
-            edges.append((rows.take(index), rank[:, index], index))
-            rows = rows.take(~at_edge)
-        yield rows
-    if edges:
-        yield _join_edges(edges)
+        rows = choose_rows([f.pairs for f in found], [f.source_id for f in found], objects)
+        at_edge = np.isin(rows.source_id, np.concatenate([f.edge_ids for f in found]))
+        edges.append(rows.take(at_edge))
+        yield rows.take(~at_edge)
+    yield _join_edges(MatchRows.concatenate(edges))
 
 
 def read_objects(readers: SnapshotReaders, inputs: CrossmatchInputs, query: PackedQuery) -> ObjectPositions:
@@ -111,7 +125,7 @@ def as_objects(inputs: CrossmatchInputs, parts: list[dict[str, np.ndarray]]) -> 
         kind = "S1" if inputs.spec.column(inputs.spec.id.column).type == "text" else np.int64
         none = np.zeros(0)
         return ObjectPositions(np.zeros(0, kind), none, none, none)
-    joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    joined = on_sky({name: np.concatenate([p[name] for p in parts]) for name in parts[0]}, inputs.position)
     return ObjectPositions(joined["id"], joined["ra"], joined["dec"], joined["epoch"], joined.get("flagged"))
 
 
@@ -121,6 +135,7 @@ def as_stars(arrays: dict[str, np.ndarray]) -> StarPositions:
 
 def select_stars(arrays: dict[str, np.ndarray], inputs: CrossmatchInputs, taken: np.ndarray) -> StarPositions:
     """The stars that positions decide: not where an archive speaks, not in `taken` (sorted source_ids)."""
+    arrays = on_sky(arrays, inputs.reference_position)
     skip = inputs.is_covered(arrays["source_id"])
     if len(taken):
         place = np.minimum(np.searchsorted(taken, arrays["source_id"]), len(taken) - 1)
@@ -143,7 +158,7 @@ def _search_part(
     conn: Connection,
     part: tuple[int, int] | None,
 ) -> _Found:
-    pairs, source_ids, edges = [], [], []
+    pairs, source_ids, edge_ids = [], [none := np.zeros(0, np.int64)], [none]
     n_stars = offset = 0
     max_pm = 0.0
     for arrays in query.read(conn, part):
@@ -153,45 +168,35 @@ def _search_part(
         near = search.near(stars)
         used, star = np.unique(near.star, return_inverse=True)
         pairs.append(Pairs(star + offset, near.obj, near.grains))
-        source_ids.append(stars.source_id[used])
-        dec = stars.dec[used]
-        edges.append((dec < stripe[0] + reach) | (dec >= stripe[1] - reach))
         offset += len(used)
-    none = [np.zeros(0, np.int64)]
-    at_edge = np.concatenate([np.zeros(0, bool), *edges])
-    return _Found(Pairs.concatenate(pairs), np.concatenate(none + source_ids), at_edge, n_stars, max_pm)
-
-
-def _choose(found: list[_Found], objects: ObjectPositions) -> tuple[MatchRows, np.ndarray, np.ndarray]:
-    """(rows by source_id, what ranks a star's object: flagged and grains (2, N), at_edge)."""
-    shifts = np.cumsum([0] + [len(f.source_id) for f in found])
-    pairs = Pairs.concatenate(
-        [
-            Pairs(f.pairs.star + shift, f.pairs.obj, f.pairs.grains)
-            for f, shift in zip(found, shifts, strict=False)
-        ]
+        source_id, dec = stars.source_id[used], stars.dec[used]
+        source_ids.append(source_id)
+        edge_ids.append(source_id[(dec < stripe[0] + reach) | (dec >= stripe[1] - reach)])
+    return _Found(
+        Pairs.concatenate(pairs), np.concatenate(source_ids), np.concatenate(edge_ids), n_stars, max_pm
     )
-    source_id = np.concatenate([np.zeros(0, np.int64)] + [f.source_id for f in found])
-    at_edge = np.concatenate([np.zeros(0, bool)] + [f.at_edge for f in found])
-    chosen = choose_mutual(pairs, source_id, objects)
+
+
+def choose_rows(pairs: list[Pairs], source_ids: list[np.ndarray], objects: ObjectPositions) -> MatchRows:
+    """Rows by source_id; pairs[i].star indexes source_ids[i], and no star is in two parts."""
+    starts = np.cumsum([0] + [len(ids) for ids in source_ids])
+    joined = Pairs.concatenate(
+        [Pairs(p.star + start, p.obj, p.grains) for p, start in zip(pairs, starts, strict=False)]
+    )
+    source_id = np.concatenate([np.zeros(0, np.int64), *source_ids])
+    chosen = choose_mutual(joined, source_id, objects)
     flagged = np.zeros(len(chosen), bool) if objects.flagged is None else objects.flagged[chosen.obj]
     rows = MatchRows(
-        source_id[chosen.star],
-        objects.id[chosen.obj],
-        chosen.mutual,
-        chosen.separation_arcsec,
-        chosen.n_candidates,
-    )
-    order = np.argsort(rows.source_id)
-    return rows.take(order), np.stack([flagged, chosen.grains])[:, order], at_edge[chosen.star][order]
+        source_id[chosen.star], objects.id[chosen.obj], chosen.mutual, flagged, chosen.grains, chosen.n_candidates
+    )  # fmt: skip
+    return rows.take(np.argsort(rows.source_id))
 
 
-def _join_edges(edges: list[tuple[MatchRows, np.ndarray, np.ndarray]]) -> MatchRows:
+def _join_edges(rows: MatchRows) -> MatchRows:
     """Stars that met objects in two stripes: the better object wins, the counts add up."""
-    rows = MatchRows(*(np.concatenate([getattr(e[0], f.name) for e in edges]) for f in fields(MatchRows)))
-    flagged, grains = np.concatenate([e[1] for e in edges], axis=1)
-    order = np.lexsort((rows.id, grains, flagged, rows.source_id))
-    rows = rows.take(order)
+    if not len(rows):
+        return rows
+    rows = rows.take(np.lexsort((rows.id, rows.grains, rows.flagged, rows.source_id)))
     first = np.flatnonzero(np.r_[True, rows.source_id[1:] != rows.source_id[:-1]])
     total = np.add.reduceat(rows.n_candidates, first)
     rows = rows.take(first)
@@ -201,12 +206,12 @@ def _join_edges(edges: list[tuple[MatchRows, np.ndarray, np.ndarray]]) -> MatchR
 
 def _stripes(conn: Connection, inputs: CrossmatchInputs) -> tuple[list[tuple[float, float]], float]:
     """Ranges of declination with at most about OBJECTS_AT_ONCE objects, and how far a pair can reach across, deg."""
-    if _rough_count(conn, inputs.spec.name) <= OBJECTS_AT_ONCE:
+    if fits_in_memory(conn, inputs):
         return [WHOLE_SKY], 0.0
     rows = conn.execute(
         sql.SQL("SELECT floor(o.{0} * 20)::int, count(*) FROM {1} o WHERE {2} GROUP BY 1 ORDER BY 1").format(
             sql.Identifier(inputs.position.dec), sql.Identifier("survey", inputs.spec.name),
-            on_the_sky(inputs.position, "o"),
+            has_position(inputs.position, "o"),
         )
     ).fetchall()  # fmt: skip
     bounds, held = [WHOLE_SKY[0]], 0
@@ -217,6 +222,11 @@ def _stripes(conn: Connection, inputs: CrossmatchInputs) -> tuple[list[tuple[flo
         held += n
     bounds.append(WHOLE_SKY[1])
     return list(pairwise(bounds)), reach_deg(inputs, largest_pm(conn, inputs.reference))
+
+
+def fits_in_memory(conn: Connection, inputs: CrossmatchInputs) -> bool:
+    """Whether the survey is matched in one go."""
+    return _rough_count(conn, inputs.spec.name) <= OBJECTS_AT_ONCE
 
 
 def _rough_count(conn: Connection, dataset: str) -> int:

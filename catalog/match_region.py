@@ -26,7 +26,13 @@ from msacat.catalog.match_positions import (
     fastest_pm,
     select_stars,
 )
-from msacat.catalog.position_queries import object_query, on_the_sky, position_columns, reach_deg, star_query
+from msacat.catalog.position_queries import (
+    has_position,
+    object_query,
+    position_columns,
+    reach_deg,
+    star_query,
+)
 from msacat.catalog.q3c import cone
 from msacat.catalog.read_packed import PackedQuery
 from msacat.catalog.sky_pairs import SkySearch
@@ -158,7 +164,7 @@ def _new_rows(spec: SurveySpec, file_ids: list[int]) -> PackedQuery:
         position_columns(spec, "t"),
         sql.SQL("{} t").format(sql.Identifier("survey", spec.name)),
         sql.SQL("{} AND t.file_id = ANY({})").format(
-            on_the_sky(spec.position, "t"), sql.SQL("{}::integer[]").format(sql.Literal(file_ids))
+            has_position(spec.position, "t"), sql.SQL("{}::integer[]").format(sql.Literal(file_ids))
         ),
     )
 

@@ -6,7 +6,12 @@ their own.
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 import uuid
 
 import numpy as np
@@ -14,10 +19,12 @@ import pytest
 from psycopg import sql
 
 from msacat.catalog import match_positions, match_region
+from msacat.catalog.adopt_table import adopt
 from msacat.catalog.advisory_lock import advisory_lock
 from msacat.catalog.connect import connect
 from msacat.catalog.crossmatch_stars import crossmatch, crossmatch_state, datasets_to_match
 from msacat.catalog.errors import InputRejected, StoreLocked, UsageError
+from msacat.catalog.fault_points import CROSSMATCH_POINTS
 from msacat.catalog.ingest_ledger import remove_files
 from msacat.catalog.register_survey import find_spec, register_survey
 from msacat.catalog.sky_pairs import ObjectPositions, StarPositions
@@ -151,10 +158,13 @@ def test_equals_the_oracle(conn, sky_oracle, dataset, radius, monkeypatch):
 
     # The same in two threads, and in stripes of declination cut through the crowded places.
     monkeypatch.setattr(match_positions, "OBJECTS_AT_ONCE", 7)
-    again = crossmatch(conn, dataset, workers=2, restart=True)
-    assert_same(matches(conn, dataset), expected)
-    assert (again.n_stars, again.by_method) == (report.n_stars, report.by_method)
-    assert crossmatch(conn, dataset).how == "nothing had changed"
+    for emptied in (False, True):
+        if emptied:
+            conn.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("matched", dataset)))
+        again = crossmatch(conn, dataset, workers=2, restart=True)
+        assert_same(matches(conn, dataset), expected)
+        assert (again.n_stars, again.by_method) == (report.n_stars, report.by_method)
+        assert crossmatch(conn, dataset).how == "nothing had changed"
 
 
 HOW: list[str] = []
@@ -436,3 +446,70 @@ def test_a_change_is_matched_again_as_far_as_it_reaches(conn, sky_oracle, monkey
         by_region = matches(conn, "twomass_psc")
         assert crossmatch(conn, "twomass_psc", restart=True).how == "everything"
         assert by_region == matches(conn, "twomass_psc")
+
+
+def indexes(conn, dataset: str) -> list:
+    found = conn.execute(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'matched' AND tablename = %s ORDER BY 1",
+        [dataset],
+    ).fetchall()
+    conn.commit()
+    return found
+
+
+@pytest.mark.parametrize("a_reader_is_busy", [False, True])
+def test_the_first_fill_keeps_the_indexes(store, conn, a_reader_is_busy):
+    """They are made again after the rows; while somebody reads the empty table they stay, and nobody waits."""
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0)])
+    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": 0.0}])
+    before = indexes(conn, "twomass_psc")
+    assert len(before) == 2
+    with connect(store) as reader:
+        if a_reader_is_busy:
+            reader.execute("SELECT count(*) FROM matched.stars")
+        assert crossmatch(conn, "twomass_psc").n_matched == 1
+        reader.rollback()
+    assert indexes(conn, "twomass_psc") == before
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", CROSSMATCH_POINTS)
+def test_a_killed_crossmatch_leaves_the_old_matches(store, conn, point):
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0), still(2, 11.0, 0.0)])
+    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": 0.0}])
+    crossmatch(conn, "twomass_psc")
+    before = matches(conn, "twomass_psc")
+    add_file(conn, "twomass_psc", [{"twomass_id": "b", "ra": 11.0, "dec": 0.0}])
+    code = "import sys; from msacat.catalog.crossmatch_stars import crossmatch; crossmatch(sys.argv[1], 'twomass_psc')"
+    killed = subprocess.run(
+        [sys.executable, "-c", code, store], env=os.environ | {"MSACAT_FAULT": point}, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert matches(conn, "twomass_psc") == before
+    assert crossmatch_state(conn, "twomass_psc") == "out of date"
+    # The server frees the dead job's lock as soon as it notices.
+    for _ in range(100):
+        try:
+            report = crossmatch(conn, "twomass_psc")
+            break
+        except StoreLocked:
+            time.sleep(0.1)
+    assert report.n_matched == 2
+
+
+def test_adopted_tables_are_matched_through_their_views(conn):
+    conn.execute("CREATE SCHEMA archive")
+    conn.execute(
+        "CREATE TABLE archive.gaia (source_id bigint PRIMARY KEY, ra float8, dec float8, pmra float8, pmdec float8, "
+        "ref_epoch float8, designation text, phot_g_mean_mag real)"
+    )
+    conn.execute(
+        "INSERT INTO archive.gaia SELECT i, 10.0 + i, 5.0, 'NaN', NULL, 2016.0, 'Gaia DR3 ' || i FROM generate_series(1, 5) i"
+    )
+    conn.execute("CREATE INDEX ON archive.gaia (q3c_ang2ipix(ra, dec))")
+    conn.commit()
+    adopt(conn, "gaia_source", "archive.gaia")
+    add_file(conn, "twomass_psc", [{"twomass_id": f"t{i}", "ra": 10.0 + i, "dec": 5.0} for i in (2, 4)])
+    report = crossmatch(conn, "twomass_psc", workers=2)
+    assert (report.n_stars, report.n_objects) == (5, 2)
+    assert {k: v[0] for k, v in matches(conn, "twomass_psc").items()} == {2: "t2", 4: "t4"}
