@@ -13,7 +13,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from msacat.catalog.adopted_view import READABLE, Source, adopted_view
-from msacat.catalog.bind_columns import key_columns
+from msacat.catalog.bind_columns import key_columns, spelled
 from msacat.catalog.column_comments import Described
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.package_version import code_version
@@ -151,9 +151,10 @@ def _bind(
     sources: dict[str, tuple[Source, ...]] = {}
     missing = []
     for column in spec.columns:
-        names = _names(column, lower, given)
+        names, computed = _names(column, lower, given)
         sources[column.name] = tuple(
-            Source(n, found[n][0], _factor(spec, column, n, found[n], where)) for n in names
+            Source(n, found[n][0], _factor(spec, column, n, found[n], where, computed), computed)
+            for n in names
         )
         if not names and (column.required or column.name in key_columns(spec)):
             missing.append(column)
@@ -161,7 +162,7 @@ def _bind(
         raise InputRejected(
             f"columns that {spec.name} needs are missing: {', '.join(c.name for c in missing)}",
             file=where,
-            expected="; ".join(f"{c.name} (published as {' or '.join(c.published)})" for c in missing),
+            expected="; ".join(f"{c.name} (published as {spelled(c)})" for c in missing),
             found=", ".join(found),
             next_step="`--column OURS=THEIRS` says where it is",
         )
@@ -169,30 +170,32 @@ def _bind(
     return sources, [n for n in found if n not in used]
 
 
-def _names(column: Column, lower: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
+def _names(column: Column, lower: Mapping[str, str], given: Mapping[str, str]) -> tuple[list[str], bool]:
+    """The archive's columns for one of ours, and whether ours is computed from them."""
     if column.name in given:
-        return [given[column.name]]
+        return [given[column.name]], False
     if column.computed:
-        names = [lower.get(n.lower()) for n in column.computed.columns]
-        if None not in names:
-            return [n for n in names if n is not None]
-        return []
+        names = [lower[n.lower()] for n in column.computed.columns if n.lower() in lower]
+        if len(names) == len(column.computed.columns):
+            return names, True
     for name in (*column.published, column.name):
         if name.lower() in lower:
-            return [lower[name.lower()]]
-    return []
+            return [lower[name.lower()]], False
+    return [], False
 
 
-def _factor(spec: SurveySpec, column: Column, name: str, found: tuple[str, str | None], where: str) -> float:
+def _factor(
+    spec: SurveySpec, column: Column, name: str, found: tuple[str, str | None], where: str, computed: bool
+) -> float:
     """Check type and unit of one archive column; returns the factor to our unit."""
     kind, comment = found
     exact = column.name in key_columns(spec)
-    if column.computed and column.computed.transform.startswith("xp_"):
+    if computed and column.computed and column.computed.transform.startswith("xp_"):
         raise InputRejected(
             f"{column.name} is computed from spectra, which a view cannot do",
             file=where, column=name, next_step=f"`msacat ingest {spec.name}` the published files",
         )  # fmt: skip
-    if column.computed:
+    if computed and column.computed:
         readable: tuple[str, ...] = READABLE[
             "text" if column.computed.transform == "gaia_id_from_text" else "real"
         ]
@@ -209,14 +212,10 @@ def _factor(spec: SurveySpec, column: Column, name: str, found: tuple[str, str |
     unit = Described.parse(comment).unit
     expected = column.unit if column.published_unit is None else column.published_unit
     factor = 1.0
-    if (
-        unit
-        and column.type not in ("text", "boolean", "bigint", "integer", "smallint")
-        and not column.computed
-    ):
+    if unit and column.type not in ("text", "boolean", "bigint", "integer", "smallint") and not computed:
         systems: set[str] = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
         factor = factor_to(expected, unit, systems, name, where)
-    if column.published_unit is not None and not column.computed and name != column.name:
+    if column.published_unit is not None and not computed and name != column.name:
         factor *= factor_to(column.unit, column.published_unit, set(), name, where)
     if exact and factor != 1.0:
         raise InputRejected("positions must be in degrees: the index is on them", file=where, column=name,

@@ -40,6 +40,7 @@ class Source:
     name: str
     type: str  # as format_type writes it, without a length
     factor: float = 1.0  # its unit -> the unit the spec expects
+    computed: bool = False  # an input of the column's computation, not the value itself
 
 
 def adopted_view(
@@ -95,7 +96,7 @@ def _type(column: Column) -> sql.SQL:
 
 
 def _cleaned(column: Column, sources: tuple[Source, ...]) -> sql.Composable:
-    if column.computed:
+    if sources[0].computed:
         return _computed(column, sources)
     source = sources[0]
     value = _reference(source)

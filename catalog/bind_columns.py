@@ -122,9 +122,9 @@ def bind_columns(
             _want(wanted, name, pa.string() if column.name in keys else _kind(column))
     if missing:
         raise InputRejected(
-            f"columns that {spec.name} needs are missing: {', '.join(_spelled(c) for c in missing)}",
+            f"columns that {spec.name} needs are missing: {', '.join(spelled(c) for c in missing)}",
             file=path,
-            expected=", ".join(_spelled(c) for c in spec.columns if _must_exist(c, spec)),
+            expected=", ".join(spelled(c) for c in spec.columns if _must_exist(c, spec)),
             found=_listing(header.names),
             next_step="check that the file belongs to this dataset; column names may be in any order and case",
         )
@@ -157,7 +157,8 @@ def _must_exist(column: Column, spec: SurveySpec) -> bool:
     return column.required or column.name in key_columns(spec)
 
 
-def _spelled(column: Column) -> str:
+def spelled(column: Column) -> str:
+    """The published name or names a column is read from."""
     names = column.computed.columns if column.computed else column.published
     return (" and " if column.computed else " or ").join(names)
 

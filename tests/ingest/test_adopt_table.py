@@ -269,6 +269,18 @@ def test_a_photometric_survey_with_text_ids_and_sentinels(conn):
     assert clean == [("00000000+0000000", 12.5, None)]
 
 
+def test_a_table_that_holds_our_computed_column_already(conn):
+    conn.execute("CREATE TABLE public.psc (twomass_id text PRIMARY KEY, ra double precision, dec double precision, "
+                 "epoch double precision, j_m real, h_m real, k_m real)")  # fmt: skip
+    conn.execute(
+        "INSERT INTO public.psc VALUES ('a', 1, 2, 1999.25, 12, 13, 14), ('b', 2, 2, 1890, 12, 13, 14)"
+    )
+    conn.execute("CREATE INDEX ON public.psc (q3c_ang2ipix(ra, dec))")
+    conn.commit()
+    adopt(conn, "twomass_psc", "public.psc")
+    assert conn.execute("SELECT epoch FROM survey.twomass_psc ORDER BY 1").fetchall() == [(1999.25,), (None,)]
+
+
 def test_spectra_computed_from_samples_cannot_be_adopted(conn):
     conn.execute("CREATE TABLE public.sampled (source_id bigint PRIMARY KEY, flux real[], flux_error real[])")
     conn.commit()

@@ -8,10 +8,12 @@ from __future__ import annotations
 import gzip
 
 import pytest
+from psycopg import sql
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.ingest_files import plan_ingest, run_ingest
 from msacat.catalog.simulated_sky.simulate_sky import simulate
+from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.verify_catalog import verify
 
 FORMATS = {
@@ -119,3 +121,45 @@ def test_twomass_from_real_stars(conn, shared_data, tmp_path):
     assert (one.rows_read, one.rows_kept) == (len(rows), len(rows))
     assert conn.execute("SELECT count(j_m) FROM survey.twomass_psc").fetchone() == (n_j,)
     assert conn.execute("SELECT count(*) FROM survey.twomass_psc WHERE k_msigcom > 9").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "header", "rows"),
+    [
+        ("panstarrs1_best_neighbour",
+         "source_id,clean_panstarrs1_oid,original_ext_source_id,angular_distance,number_of_neighbours,number_of_mates,xm_flag",
+         ["34361129088,3425,104370000001234567,0.02,1,0,8", "38655544960,,104370000001234568,0.9,2,1,"]),
+        ("sdssdr13_best_neighbour",
+         "source_id,clean_sdssdr13_oid,original_ext_source_id,angular_distance,number_of_neighbours,number_of_mates,xm_flag",
+         ["34361129088,12,1237645879551066262,0.1,1,0,0"]),
+        ("skymapperdr2_best_neighbour",
+         "source_id,original_ext_source_id,angular_distance,number_of_neighbours,number_of_mates,xm_flag",
+         ["34361129088,300000001,0.1,1,0,0"]),
+        ("tmass_psc_xsc_best_neighbour",
+         "source_id,original_ext_source_id,angular_distance,xm_flag,clean_tmass_psc_xsc_oid,number_of_neighbours,number_of_mates",
+         ["34361129088,00012345+1234567,0.1,0,471,1,0", "38655544960,00012345-1234567,0.1,0,472,1,0"]),
+    ],
+)  # fmt: skip
+def test_best_neighbour_files_in_the_documented_columns(conn, tmp_path, dataset, header, rows):
+    """Invented rows: none of the real tables lies within reach."""
+    path = tmp_path / f"{dataset}_000.csv.gz"
+    with gzip.open(path, "wt") as file:
+        file.write("\n".join([header, *rows]) + "\n")
+    [one] = run_ingest(conn, plan_ingest(conn, dataset, [path])).files
+    assert (one.rows_kept, one.rows_rejected) == (len(rows), {})
+    table = conn.execute(
+        sql.SQL("SELECT source_id, {}::text FROM {} ORDER BY 1").format(
+            sql.Identifier(builtin_specs()[dataset].matches.id), sql.Identifier("survey", dataset)
+        )
+    ).fetchall()
+    at = header.split(",").index("original_ext_source_id")
+    assert table == [(int(r.split(",")[0]), r.split(",")[at]) for r in rows]
+
+
+def test_the_join_table_of_2mass(conn, tmp_path):
+    path = tmp_path / "TmassPscXscJoin.csv"
+    path.write_text(
+        "clean_tmass_psc_xsc_oid,original_psc_source_id\n471,00012345+1234567\n472,00012345-1234567\n"
+    )
+    [one] = run_ingest(conn, plan_ingest(conn, "tmass_psc_xsc_join", [path])).files
+    assert (one.rows_kept, one.rows_rejected, one.columns_unused) == (2, {}, [])
