@@ -10,10 +10,10 @@ from psycopg import sql
 from msacat.catalog.crossmatch_inputs import CrossmatchInputs
 from msacat.catalog.match_positions import MatchRows, as_objects, as_stars, choose_rows
 from msacat.catalog.position_queries import (
+    has_position,
     is_plain_table,
     object_columns,
     objects_from,
-    has_position,
     on_sky,
     position_columns,
 )

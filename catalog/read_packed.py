@@ -65,7 +65,7 @@ class PackedQuery:
             low=sql.Literal(f"({part[0]},0)"),
             high=sql.Literal(f"({part[1]},0)"),
         )
-        ids = sql.SQL("NULL::bytea")
+        ids: sql.Composable = sql.SQL("NULL::bytea")
         if self.text_id is not None:
             ids = sql.SQL("convert_to(string_agg({}, E'\\n'), 'UTF8')").format(self.text_id)
         sent = [name for name in self.columns if name not in self.usual]
@@ -76,7 +76,8 @@ class PackedQuery:
         if row is not None and row[1]:
             sent = list(self.columns)
             row = conn.execute(
-                query.format(self._counts(), self._packed(sent), ids, self.from_, pages, self.where), binary=True
+                query.format(self._counts(), self._packed(sent), ids, self.from_, pages, self.where),
+                binary=True,
             ).fetchone()
         assert row is not None
         if row[0]:
@@ -124,7 +125,9 @@ class PackedQuery:
         rows = np.frombuffer(packed or b"", [(name, NUMPY[self.columns[name][0]]) for name in names])
         if len(rows) != n_rows:
             raise InputRejected(f"the server packed {len(rows)} rows of {n_rows}: an id is NULL")
-        arrays = {name: rows[name].astype(NATIVE[self.columns[name][0]]) for name in names}
+        arrays: dict[str, np.ndarray] = {
+            name: rows[name].astype(NATIVE[self.columns[name][0]]) for name in names
+        }
         arrays |= {name: np.full(n_rows, value) for name, value in self.usual.items() if name not in names}
         if ids is not None:
             arrays["id"] = split_lines(ids, n_rows)
