@@ -114,16 +114,23 @@ def _each_file(
             one = do(conn, plan, path, tell)
         except MsacatError as error:
             if not keep_going or isinstance(error, StoreUnavailable | Interrupted):
+                if not conn.closed:
+                    _analyze(conn, plan, report)
                 raise
             one = FileReport(plan.spec.name, str(path), "refused", error=str(error))
         one.seconds = time.monotonic() - began
         report.files.append(one)
         done += path.stat().st_size
+    _analyze(conn, plan, report)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _analyze(conn: Connection, plan: IngestPlan, report: IngestReport) -> None:
+    """Fresh statistics for the planner, once for all files of the run."""
     if any(f.outcome in ("ingested", "replaced") for f in report.files):
         conn.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("survey", plan.spec.name)))
         conn.commit()
-    report.seconds = time.monotonic() - started
-    return report
 
 
 def _ingest(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:

@@ -33,6 +33,8 @@ class StopSignal:
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
-            raise Interrupted("stopped at once; nothing is half-written", next_step="the same command continues")
+            raise Interrupted(
+                "stopped at once; nothing is half-written", next_step="the same command continues"
+            )
         self._asked = True
         say(self._words)
