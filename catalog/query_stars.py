@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,36 +20,59 @@ from msacat.catalog.q3c import cone
 HALF = 55
 #: lower triangle of a 55 x 55 correlation matrix; published correlations are not stored
 N_CORRELATIONS = 1485
+#: statements that only read; the server refuses a write inside them as well
+READING = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
+_BEFORE_FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
+#: a cancelled query still sends what is under way: small pieces keep that little
+ROWS_A_MESSAGE = 500
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """Rows of a query; `truncated` says that more would have come."""
+    """Rows of a query; `truncated` says that more would have come.
+
+    types       PostgreSQL's name of each column's type: int8, float4, float4[], text, …
+    described   by column name, for columns that come straight from a table or view
+    """
 
     columns: list[str]
+    types: list[str]
     rows: list[tuple]
     truncated: bool
     described: dict[str, Described] = field(default_factory=dict)
 
+    def require_distinct_names(self) -> None:
+        """UsageError where two columns have one name: JSON and files would lose one of them."""
+        if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
+            raise UsageError(
+                f"two columns are called {', '.join(twice)}", next_step="give them names of their own with AS"
+            )
+
 
 def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> QueryResult:
-    """Run one SELECT in a read-only transaction; at most `max_rows` rows.
+    """Run one reading statement in a read-only transaction; at most `max_rows` rows leave the server's hands.
 
     Raises UsageError for a syntax error, a second statement or a write, InputRejected on timeout.
     """
     text = text.strip().rstrip(";")
+    _refuse_other_statements(text)
+    rows: list[tuple] = []
     try:
         with conn.transaction(force_rollback=True):
             conn.execute("SET TRANSACTION READ ONLY")
             conn.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(timeout_s * 1000)}ms"])
-            with conn.cursor() as cursor:
-                # prepared: the extended protocol refuses a second statement
-                cursor.execute(text, prepare=True)  # type: ignore[call-overload]
-                if cursor.description is None:
-                    raise UsageError("the statement returns no rows", expected="a SELECT")
-                rows = cursor.fetchmany(max_rows + 1)
-                columns = [column.name for column in cursor.description]
-                described = _described(conn, cursor)
+            # A stream, so that a table of any size can be asked for its first rows; its protocol refuses a
+            # second statement. Closing it early cancels the query.
+            with conn.cursor() as cursor, closing(cursor.stream(text, size=ROWS_A_MESSAGE)) as stream:  # type: ignore[arg-type]
+                for row in stream:
+                    rows.append(row)
+                    if len(rows) > max_rows:
+                        break
+                names, types, origins = _columns(cursor)
+            if not rows:  # then the stream has told nothing of its columns
+                with conn.cursor() as cursor:
+                    cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
+                    names, types, origins = _columns(cursor)
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise UsageError(f"query only reads: {str(error).strip()}",
                          next_step="psql, with the rights of your own role, for anything else") from None  # fmt: skip
@@ -55,17 +80,36 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
         raise InputRejected(
             f"the query took longer than {timeout_s:g} s", next_step="raise --timeout"
         ) from None
-    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
-        raise UsageError(f"the server refused the query: {str(error).strip()}") from None
-    return QueryResult(columns, rows[:max_rows], len(rows) > max_rows, described)
+    except psycopg.OperationalError:
+        raise  # the server went away: not the query's fault
+    except psycopg.Error as error:
+        unknown = isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
+        raise UsageError(
+            f"the server refused the query: {str(error).strip()}",
+            next_step="`msacat describe` lists tables and views, `msacat describe NAME` their columns"
+            if unknown
+            else None,
+        ) from None
+    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, _described(conn, origins))
 
 
-def cone_query(ra_deg: float, dec_deg: float, radius_arcmin: float) -> sql.Composed:
-    """SELECT * FROM enriched.stars inside a cone, nearest first."""
+def _refuse_other_statements(text: str) -> None:
+    start = _BEFORE_FIRST_WORD.match(text)
+    word = re.match(r"\w*", text[start.end() if start else 0 :])
+    first = word.group().upper() if word else ""
+    if first not in READING:
+        raise UsageError(
+            "query only reads", expected=f"one statement that begins with {', '.join(READING)}",
+            found=first or "nothing", next_step="psql, with the rights of your own role, for anything else",
+        )  # fmt: skip
+
+
+def cone_query(ra_deg: float, dec_deg: float, radius_arcmin: float, max_rows: int) -> sql.Composed:
+    """SELECT * FROM enriched.stars inside a cone, the nearest `max_rows` first."""
     inside = cone("ra", "dec", ra_deg, dec_deg, radius_arcmin / 60)
-    return sql.SQL("SELECT * FROM enriched.stars WHERE {} ORDER BY q3c_dist(ra, dec, {}, {})").format(
-        inside, ra_deg, dec_deg
-    )
+    return sql.SQL(
+        "SELECT * FROM enriched.stars WHERE {} ORDER BY q3c_dist(ra, dec, {}, {}) LIMIT {}"
+    ).format(inside, ra_deg, dec_deg, max_rows)
 
 
 def read_xp(
@@ -135,17 +179,21 @@ def _xp_record(source_id, bp, bp_err, bp_observed, rp, rp_err, rp_observed) -> d
     return record | {"bp_observed": bool(bp_observed), "rp_observed": bool(rp_observed)}
 
 
-def _described(conn: Connection, cursor: psycopg.Cursor) -> dict[str, Described]:
-    """Comments of the columns that come straight from a table or view."""
-    result = cursor.pgresult
-    if result is None:
-        return {}
+def _columns(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
+    """Names, types, and the table and column (oid, number) each comes from unchanged, as the server tells it."""
+    columns, result = cursor.description or [], cursor.pgresult
+    origins = {}
+    for i, column in enumerate(columns):
+        origin = (result.ftable(i), result.ftablecol(i)) if result else (0, 0)
+        if all(origin):
+            origins[column.name] = origin
+    return [c.name for c in columns], [c.type_display for c in columns], origins
+
+
+def _described(conn: Connection, origins: dict[str, tuple[int, int]]) -> dict[str, Described]:
     described = {}
-    for i in range(result.nfields):
-        table, column = result.ftable(i), result.ftablecol(i)
-        if table and column:
-            row = conn.execute("SELECT col_description(%s::oid, %s)", [table, column]).fetchone()
-            name = (result.fname(i) or b"").decode()
-            if row and row[0]:
-                described[name] = Described.parse(row[0])
+    for name, origin in origins.items():
+        row = conn.execute("SELECT col_description(%s::oid, %s)", origin).fetchone()
+        if row and row[0]:
+            described[name] = Described.parse(row[0])
     return described

@@ -6,11 +6,14 @@ import importlib
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import typer
 
 from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable
+from msacat.cli.output import be_quiet
 
 # Verb -> one-line reason for its place. Each module has `register(app)`.
 VERBS = (
@@ -52,22 +55,42 @@ def _print_version(wanted: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; errors on purpose print without a traceback."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `msacat query … | head` ends quietly
-        # not KeyboardInterrupt: typer would turn it into its own exit code
-        signal.signal(signal.SIGINT, _interrupted)
-        signal.signal(signal.SIGTERM, _interrupted)
+    be_quiet(False)
     try:
-        app(args=arguments, prog_name="msacat")
+        with _signals():
+            app(args=arguments, prog_name="msacat")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except MsacatError as error:
         return _fail(str(error), error.exit_code)
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
         return _fail(
             f"the server: {str(error).strip()}\n  next:     msacat doctor", StoreUnavailable.exit_code
         )
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}", MsacatError.exit_code)
     return 0
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise Interrupted (typer would turn KeyboardInterrupt into its own exit code)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = {
+        signal.SIGPIPE: signal.SIG_DFL,  # `msacat query … | head` ends quietly
+        signal.SIGINT: _interrupted,
+        signal.SIGTERM: _interrupted,
+    }
+    previous = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupted(number: int, frame: object) -> None:

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -41,11 +43,40 @@ def print_json(data: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """A table on stdout; NULL prints as nothing."""
-    table = Table(*columns, title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    _stdout.print(table, markup=False)
+    """A table on stdout; NULL prints as nothing. Where it is piped its lines are as long as they need to be."""
+    cells = [tuple("" if value is None else str(value) for value in row) for row in rows]
+    if _stdout.is_terminal:
+        table = Table(
+            *columns, title=title, box=None, pad_edge=False, header_style="bold", title_justify="left"
+        )
+        for row in cells:
+            table.add_row(*map(escape, row))
+        _stdout.print(table)
+        return
+    widths = _widths(columns, cells)
+    for line in ([title] if title else []) + [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (tuple(columns), *cells)
+    ]:
+        print_line(line)
+
+
+def print_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows as a table, or one value a line where a terminal is too narrow for that."""
+    cells = [tuple("" if value is None else str(value) for value in row) for row in rows]
+    widths = _widths(columns, cells)
+    if not (_stdout.is_terminal and sum(widths) + 2 * len(widths) > _stdout.width):
+        print_table(columns, rows)
+        return
+    longest = max(map(len, columns))
+    for row in cells:
+        for name, cell in zip(columns, row, strict=True):
+            print_line(f"{name.ljust(longest)}  {cell}")
+        print_line("")
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, values)) for values in zip(columns, *cells, strict=True)]
 
 
 def print_line(text: str) -> None:
@@ -83,7 +114,9 @@ def _jsonable(value: Any) -> Any:
         return value if abs(value) < LARGEST_EXACT_IN_JSON else str(value)
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
-    if isinstance(value, datetime):
+    if isinstance(value, Decimal):
+        return _jsonable(int(value) if value == value.to_integral_value() else float(value))
+    if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)

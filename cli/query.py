@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from msacat.cli.options import AsJson, Dsn
-from msacat.cli.output import print_json, print_table, say
+from msacat.cli.output import print_json, print_records, say
 
 
 def register(app: typer.Typer) -> None:
@@ -42,38 +42,50 @@ def query(
     """
     from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import UsageError
+    from msacat.catalog.export_table import array_columns, export, require_format
     from msacat.catalog.query_stars import cone_query
     from msacat.catalog.query_stars import query as run
 
     if (statement is None) == (cone is None):
         raise UsageError("give either a statement or --cone", next_step='msacat query "SELECT …"')
+    if sum((out is not None, as_csv, as_json)) > 1:
+        raise UsageError("give one of --out, --csv, --json")
+    if out is not None:
+        require_format(out)
     with connect(dsn, read_only=True) as conn:
         require_store(conn)
-        text = cone_query(*cone).as_string(conn) if cone else statement
+        text = cone_query(*cone, max_rows + 1).as_string(conn) if cone else statement
         assert text is not None
         result = run(conn, sys.stdin.read() if text == "-" else text, max_rows, timeout)
     if result.truncated:
         say(f"only the first {max_rows} rows; raise --max-rows for more")
     if out is not None:
-        from msacat.catalog.export_table import export
-
         export(result, out)
         say(f"{len(result.rows)} rows in {out}")
     elif as_json:
+        result.require_distinct_names()
         rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
         print_json({"columns": result.columns, "rows": rows, "truncated": result.truncated})
     elif as_csv:
-        if result.rows and any(isinstance(value, list) for value in result.rows[0]):
-            raise UsageError("CSV cannot hold arrays", next_step="--out FILE.parquet, or --json")
+        if arrays := array_columns(result):
+            raise UsageError(
+                "CSV cannot hold arrays", found=", ".join(arrays), next_step="--out FILE.parquet, or --json"
+            )
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(result.columns)
         writer.writerows(result.rows)
     else:
-        print_table(result.columns, [tuple(map(_short, row)) for row in result.rows])
+        shown = [tuple(map(_short, row, result.types)) for row in result.rows]
+        print_records(result.columns, shown)
+        if not shown:
+            say("no rows")
 
 
-def _short(value: object) -> object:
-    """Arrays as their beginning: a terminal is no place for 55 numbers."""
-    if isinstance(value, list) and len(value) > 4:
-        return "{" + ", ".join(f"{x:.4g}" for x in value[:3]) + f", … {len(value)}}}"
-    return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e6 and value != int(value) else value
+def _short(value: object, kind: str) -> object:
+    """Digits that mean something, and of arrays their beginning: a terminal is no place for 55 numbers."""
+    if isinstance(value, list):
+        shown = ", ".join(str(_short(item, kind[:-2])) for item in value[: 3 if len(value) > 4 else None])
+        return "{" + shown + (f", … {len(value)}}}" if len(value) > 4 else "}")
+    if isinstance(value, float):
+        return f"{value:.6g}" if kind == "float4" else f"{value:.10g}"  # positions to a milliarcsecond
+    return value
