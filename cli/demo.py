@@ -15,8 +15,16 @@ import typer
 from msacat.cli.output import print_line, print_table, say
 
 REAL, SKY = "demo_stars", "demo_sky"
-BROAD = ("gaia_g", "gaia_bp", "gaia_rp", "sdss_g", "sdss_r", "sdss_i", "skymapper_g", "ps1_g", "ps1_i", "ps1_y",
-         "twomass_j", "twomass_h", "twomass_ks", "catwise_w1", "catwise_w2", "fe_h", "teff", "logg")  # fmt: skip
+SHOWN = ("gaia_bp", "gaia_rp", "sdss_u", "sdss_g", "sdss_i", "skymapper_v", "skymapper_g", "ps1_g", "ps1_i", "ps1_y",
+         "twomass_j", "twomass_h", "twomass_ks", "catwise_w1", "catwise_w2", "xp",
+         "apogee_dr17.fe_h", "lamost_dr9.fe_h", "apogee_dr17.teff", "apogee_dr17.logg")  # fmt: skip
+REGIMES = {
+    "survey_hidden_xp_seen": "its survey hidden, XP seen",
+    "survey_hidden_no_xp": "its survey hidden, no XP",
+    "xp_and_survey_hidden": "its survey and XP hidden",
+    "xp_seen": "label, XP seen",
+    "xp_hidden": "XP hidden",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +53,7 @@ def demo(
     from msacat.catalog.connect import private_server
 
     began = time.monotonic()
-    _verb("the private server runs", ["db", "start"], as_json=False)
+    _verb("the private server runs", ["db", "start", "--quiet"], as_json=False)
     folder.mkdir(parents=True, exist_ok=True)
     server = private_server()
     real = _real_stars(server, folder, minutes, limit)
@@ -66,7 +74,7 @@ def _real_stars(server, folder: Path, minutes: float, limit: int | None) -> str:
     _step(
         "written as the publishers' files",
         lambda: convert_apogee_xp(wheel, files, limit=limit),
-        lambda made: f"{made['stars']} stars, {made['repeated_rows_dropped']} repeated rows dropped",
+        lambda made: f"{made['stars']} stars, {made['repeats_dropped']} repeated rows dropped",
     )
     dsn = _fresh_store(server, REAL)
     for survey in ("sdss_dr13", "skymapper_dr2", "panstarrs1", "catwise2020"):
@@ -102,14 +110,12 @@ def _ingest_match_train_enrich(
           lambda reports: ", ".join(f"{r['dataset']} {r['n_matched']}" for r in reports))  # fmt: skip
     trained = _verb(f"trained model {model}", ["train", "--name", model, "--minutes", str(minutes), "--dsn", dsn],
                     lambda t: f"{t['stars']['train']} stars, {t['steps']} steps")  # fmt: skip
-    for note in trained["notes"]:
-        print_line(f"    note: {note}")
     _verb(
         "enriched and published",
         ["enrich", "--dsn", dsn],
         lambda e: f"{e['rows']['magnitudes']} stars, run {e['run_id']}",
     )
-    _show_scores(trained["scores"])
+    _show_scores(trained["scores"], synthetic)
 
 
 def _ingest_words(report: dict) -> str:
@@ -119,22 +125,22 @@ def _ingest_words(report: dict) -> str:
     return f"{read} rows read, {kept} kept" + (f", {nulled} values made NULL" if nulled else "")
 
 
-def _show_scores(scores: list[dict]) -> None:
+def _show_scores(scores: list[dict], synthetic: tuple[str, ...]) -> None:
     """One row a quantity, one column a regime: NMAD, and how often the 68 % interval held the observed value."""
-    regimes = list(dict.fromkeys(s["regime"] for s in scores))
-    found = {(s["quantity"], s["regime"]): s for s in scores}
-    shown = [q for q in BROAD if any((q, r) in found for r in regimes)]
+    found = {(s["quantity"], s["regime"]): s for s in scores if s["n"]}
+    regimes = [r for r in REGIMES if any(regime == r for _, regime in found)]
     rows = []
-    for quantity in shown:
-        row = [quantity]
+    for quantity in SHOWN:
+        row = [quantity + ("*" if quantity.startswith(synthetic or ("-",)) else "")]
         for regime in regimes:
             s = found.get((quantity, regime))
-            row.append(f"{s['nmad']:.3f} {s['unit']} ({100 * s['coverage68']:.0f} %)" if s and s["n"] else "")
-        rows.append(row)
-    print_line(
-        "  Held-out stars, predicted against observed: NMAD (share inside the 68 % interval), by what was hidden"
-    )
-    print_table(["  quantity", *regimes], [[f"  {row[0]}", *row[1:]] for row in rows])
+            row.append(f"{s['nmad']:.3g} {s['unit']} ({100 * s['coverage68']:.0f} %)" if s else "")
+        if any(row[1:]):
+            rows.append(row)
+    print_line("  Held-out stars, predicted against observed: NMAD (and the share inside the 68 % interval)")
+    print_table(["  quantity", *(REGIMES[r] for r in regimes)], [[f"  {row[0]}", *row[1:]] for row in rows])
+    if synthetic:
+        print_line("  * never measured for these stars: against synthetic photometry of their published XP")
 
 
 def _show_real(dsn: str) -> None:

@@ -116,11 +116,11 @@ def train(
             fail_model(conn, model_id, error.message)
         raise
     result["notes"] = [*notes, *report.notes]
+    for note in report.notes:
+        say(note)
     if as_json:
         print_json(result)
         return
-    for note in report.notes:
-        say(note)
     print_line(
         f"model {name}: {report.steps} steps, {report.epochs:.1f} epochs, {report.seconds:.0f} s, in {folder}"
     )
