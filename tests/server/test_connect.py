@@ -36,11 +36,11 @@ def test_home_folder(monkeypatch):
     )
 
 
-def test_order_argument_then_variable_then_libpq_then_private(own_home, monkeypatch):
+def test_order_argument_then_variable_then_libpq_then_private(own_home, copy_initialised, monkeypatch):
     with pytest.raises(StoreUnavailable, match="No database is named") as caught:
         resolve_dsn()
     assert caught.value.next_step.startswith("msacat db start")
-    private_server().initialise()
+    copy_initialised(own_home / "server")
     assert resolve_dsn() == private_server().dsn
     monkeypatch.setenv("PGUSER", "somebody")
     assert resolve_dsn() == private_server().dsn, "a user name alone names no server"
@@ -106,8 +106,8 @@ def test_a_missing_database_is_the_servers_own_words(server):
     assert 'database "no_such_database" does not exist' in caught.value.found
 
 
-def test_a_stopped_private_server_is_named_or_started(own_home):
-    private_server().initialise()
+def test_a_stopped_private_server_is_named_or_started(own_home, copy_initialised):
+    copy_initialised(own_home / "server")
     with pytest.raises(StoreUnavailable, match="not running") as caught:
         connect()
     assert caught.value.next_step == "msacat db start"

@@ -55,7 +55,6 @@ def test_life_of_a_private_server(msacat, home):
     assert (code, status["private"]["state"]) == (0, "running")
     assert status["used"]["schema_revision"]
     assert msacat("doctor")[0] == 0
-    assert msacat("db", "upgrade")[1].endswith("(nothing to do)\n")
 
     with psycopg.connect(status["private"]["dsn"], application_name="msacat train"):
         code, _, words = msacat("db", "stop")
@@ -66,7 +65,6 @@ def test_life_of_a_private_server(msacat, home):
     code, out, _ = msacat("db", "status")
     assert code == 3
     assert "stopped" in out and "Next: msacat db start" in out
-    assert msacat("db", "stop")[0] == 0, "stopping twice is one stop"
     code, _, words = msacat("db", "start", MSACAT_DSN="service=elsewhere")
     assert code == 0
     assert "MSACAT_DSN is set, so other commands use that server" in words
@@ -76,7 +74,4 @@ def test_upgrade_of_a_server_that_is_not_there(msacat, home):
     code, out, words = msacat("db", "upgrade", "--dsn", f"host={home} password=hunter2")
     assert (code, out) == (3, "")
     assert "cannot be reached" in words
-    assert "hunter2" not in words
-    code, _, words = msacat("db", "upgrade", "--dsn", "hunter2")
-    assert code == 2
     assert "hunter2" not in words

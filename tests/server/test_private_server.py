@@ -27,20 +27,10 @@ def folder(short_folder):
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def initialised(short_folder):
-    """initdb takes most of a test's time: done once, copied for each."""
-    server = PrivateServer(short_folder / "initialised", settings=FAST)
-    server.initialise()
-    return server.folder
-
-
 @pytest.fixture
-def private(folder, initialised):
+def private(folder, copy_initialised):
     """An initialised, stopped server of the test's own."""
-    folder.mkdir()
-    subprocess.run(["cp", "-a", initialised, folder / "server"], check=True)
-    server = PrivateServer(folder / "server", settings=FAST)
+    server = copy_initialised(folder / "server")
     yield server
     server.stop(immediate=True)
 
@@ -136,16 +126,15 @@ def test_a_data_folder_of_another_major(private):
     assert "apt-get install postgresql-9 postgresql-9-q3c" in error.next_step
 
 
-def test_a_socket_path_too_long_for_the_system(short_folder):
-    def server_with_socket_path_of(length: int) -> PrivateServer:
+def test_a_socket_path_too_long_for_the_system(short_folder, copy_initialised):
+    def folder_with_socket_path_of(length: int) -> Path:
         fixed = len(str(short_folder / "x/socket/.s.PGSQL.5432")) - 1
-        return PrivateServer(short_folder / ("x" * (length - fixed)), settings=FAST)
+        return short_folder / ("x" * (length - fixed))
 
-    error = words(server_with_socket_path_of(108))
+    error = words(PrivateServer(folder_with_socket_path_of(108)))
     assert (error.expected, error.found) == ("at most 107 bytes", "108 bytes")
     assert "MSACAT_HOME" in error.next_step
-    longest = server_with_socket_path_of(107)
-    longest.initialise()
+    longest = copy_initialised(folder_with_socket_path_of(107))
     longest.start()
     longest.stop(immediate=True)
 
