@@ -33,9 +33,9 @@ def adopt(
     survey.DATASET, in which sentinels and NaN are NULL and quality bits are set. The table is never written to.
     A missing index is refused with the CREATE INDEX that makes it.
     """
-    from msacat.catalog.adopt_table import adopt as show
-    from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import UsageError
+    from msacat.catalog.ingest.adopt_table import adopt as show
+    from msacat.catalog.server.connect import connect, require_store
 
     be_quiet(quiet)
     pairs = [item.partition("=") for item in column or []]

@@ -29,9 +29,9 @@ def crossmatch(
     the survey file's radius, at the survey's epoch, with Gaia's proper motions. Only what changed since the
     last time is matched again.
     """
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.crossmatch_stars import crossmatch as match
-    from msacat.catalog.crossmatch_stars import datasets_to_match
+    from msacat.catalog.crossmatch.crossmatch_stars import crossmatch as match
+    from msacat.catalog.crossmatch.crossmatch_stars import datasets_to_match
+    from msacat.catalog.server.connect import connect, require_store
 
     be_quiet(quiet)
     with connect(dsn) as conn:

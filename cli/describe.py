@@ -22,8 +22,8 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Show tables and views, or one's columns with type, unit, UCD and meaning."""
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.describe_store import describe_columns, describe_relations
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.describe_store import describe_columns, describe_relations
 
     with connect(dsn) as conn:
         require_store(conn)

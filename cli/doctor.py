@@ -17,7 +17,7 @@ def doctor(dsn: Dsn = None, as_json: AsJson = False) -> None:
 
     Changes nothing. Exit code 0: all well; 3: the database cannot be used; 1: another fault.
     """
-    from msacat.catalog.check_server import check_all, exit_code
+    from msacat.catalog.server.check_server import check_all, exit_code
 
     checks = check_all(dsn)
     code = exit_code(checks)

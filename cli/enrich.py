@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from msacat.cli.options import AsJson, Device, Dsn, Quiet, Where
 from msacat.cli.output import be_quiet, print_json, print_line, progress_bar, say
 from msacat.cli.stop_signal import StopSignal
+
+REFUSED = (1, 2, 3, 4)  # exit codes of a worker that would end the same way again
 
 
 def register(app: typer.Typer) -> None:
@@ -46,33 +49,39 @@ def enrich(
     views enriched.magnitudes, .xp_coefficients, .embeddings, .metallicities and .stars show it. Survey tables
     are never touched. Interrupted? `msacat enrich --resume RUN` continues.
     """
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.enrich_request import find_run, read_ids
+    from msacat.catalog.enrich.enrich_request import find_run, read_ids
+    from msacat.catalog.enrich.publish_enriched import publish_run, verify_run
+    from msacat.catalog.enrich.write_enriched import NoStars, RunRequest, start_run
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.model_ledger import find_model
-    from msacat.catalog.publish_enriched import publish_run, verify_run
-    from msacat.catalog.write_enriched import RunRequest, start_run
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.stream.model_ledger import find_model, require_usable
 
     be_quiet(quiet)
     if sum((where is not None, ids is not None, new)) > 1:
         raise UsageError("give one of --where, --ids, --new")
+    if resume is not None and (model is not None or where is not None or ids is not None or new):
+        raise UsageError("a run keeps its own --model, --where, --ids and --new; --resume goes without them")
     with connect(dsn) as conn:
         require_store(conn)
         if resume is not None:
             run_id, found, request = find_run(conn, resume)
         else:
             found = find_model(conn, model)
-            if found.state not in ("finished", "imported"):
-                raise UsageError(
-                    f"model '{found.name}' is {found.state}" + (f": {found.stale_reason}" if found.stale_reason else ""),
-                    expected="a finished model", next_step="msacat models list",
-                )  # fmt: skip
             request = RunRequest(where, read_ids(ids) if ids else None, new)
+        require_usable(found)
     job = _Job(dsn, found.folder, device)
     kinds = job.load()
     if resume is None:
-        with connect(dsn) as conn:
-            run_id = start_run(conn, found.model_id, request, kinds)
+        try:
+            with connect(dsn) as conn:
+                run_id = start_run(conn, found.model_id, request, kinds)
+        except NoStars:
+            if not new:
+                raise
+            say("no star is new or changed since the last published run")
+            if as_json:
+                print_json({"run_id": None, "model": found.name, "rows": {}, "published": []})
+            return
         say(f"run {run_id} by model {found.name}")
     job.run_id, job.request, job.kinds = run_id, replace(request, ids=[] if request.ids else None), kinds
     with connect(dsn) as conn:
@@ -80,7 +89,8 @@ def enrich(
             "SELECT sum(n_stars), coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
             [run_id],
         ).fetchone()  # type: ignore[misc]
-    with progress_bar("enrich", total=int(total)) as update, StopSignal("stopping after this chunk") as stop:
+    words = f"stopping after this chunk; `msacat enrich --resume {run_id}` continues"
+    with progress_bar("enrich", total=int(total)) as update, StopSignal(words) as stop:
         if workers == 1:
             so_far = [int(done)]
 
@@ -90,7 +100,7 @@ def enrich(
 
             job.write(on_progress, stop.asked)
         else:
-            _with_workers(job, workers, update)
+            _with_workers(job, workers, update, stop.asked)
     with connect(dsn) as conn:
         rows = verify_run(conn, run_id)
     views: list[str] = []
@@ -101,6 +111,10 @@ def enrich(
         print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views})
         return
     print_line(f"run {run_id}: {rows['magnitudes']} stars, verified" + (", published" if publish else ""))
+    if "metallicities" not in kinds:
+        say(f"model {found.name} learned from no labels: it gives no metallicities")
+    if "xp_coefficients" not in kinds:
+        say(f"model {found.name} learned from no spectra: it gives no XP coefficients")
     if publish:
         print_line("views: " + ", ".join(f"enriched.{view}" for view in views))
         print_line('next: msacat query "SELECT * FROM enriched.stars LIMIT 3"')
@@ -117,9 +131,9 @@ class _Job:
 
     def load(self) -> list[str]:
         """Load the model, re-mapped to this store's bands; returns the kinds of output it can give."""
-        from msacat.catalog.connect import connect
-        from msacat.catalog.register_survey import registered_specs
-        from msacat.catalog.star_view import star_features
+        from msacat.catalog.server.connect import connect
+        from msacat.catalog.store.register_survey import registered_specs
+        from msacat.catalog.store.star_view import star_features
         from msacat.model.predict_stars import StarModel
 
         with connect(self.dsn) as conn:
@@ -133,7 +147,7 @@ class _Job:
         return kinds
 
     def write(self, on_progress=None, should_stop=None) -> int:
-        from msacat.catalog.write_enriched import write_chunks
+        from msacat.catalog.enrich.write_enriched import write_chunks
 
         return write_chunks(
             self.dsn,
@@ -148,39 +162,84 @@ class _Job:
 
 
 def _worker(
-    dsn: str | None, folder: Path, device: str, run_id: int, request, kinds: list[str], threads: int
+    dsn: str | None,
+    folder: Path,
+    device: str,
+    run_id: int,
+    request: Any,
+    kinds: list[str],
+    threads: int,
+    stop: Any,
+    parent: int,
 ) -> None:
     """One process: its own connection and its own copy of the model (never inherited through a fork)."""
+    import os
+    import signal
+    import sys
+
     import torch
 
+    from msacat.catalog.errors import MsacatError
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent passes it on
     torch.set_num_threads(threads)
     job = _Job(dsn, folder, device)
-    job.load()
     job.run_id, job.request, job.kinds = run_id, request, kinds
-    job.write()
+    try:
+        job.load()
+        job.write(None, lambda: stop.is_set() or os.getppid() != parent)
+    except MsacatError as error:
+        if not stop.is_set():
+            say(f"worker {os.getpid()}: {error}")
+        sys.exit(error.exit_code)
 
 
-def _with_workers(job: _Job, workers: int, update) -> None:
+def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: Callable[[], bool]) -> None:
+    """Run the workers to their end; raises Interrupted if one of them was stopped or died."""
     import os
     import time
 
-    from msacat.catalog.connect import connect
     from msacat.catalog.errors import Interrupted
+    from msacat.catalog.server.connect import connect
 
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // workers)
-    arguments = (job.dsn, job.folder, job.device, job.run_id, job.request, job.kinds, threads)
+    stop = context.Event()
+    arguments = (
+        job.dsn,
+        job.folder,
+        job.device,
+        job.run_id,
+        job.request,
+        job.kinds,
+        threads,
+        stop,
+        os.getpid(),
+    )
     processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
-    with connect(job.dsn, autocommit=True) as conn:
-        while any(process.is_alive() for process in processes):
-            time.sleep(0.5)
-            row = conn.execute(
-                "SELECT coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
-                [job.run_id],
-            ).fetchone()
-            update(int(row[0]) if row else 0)
+    try:
+        with connect(job.dsn, autocommit=True) as conn:
+            while any(process.is_alive() for process in processes):
+                if asked():
+                    stop.set()
+                time.sleep(0.2)
+                row = conn.execute(
+                    "SELECT coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
+                    [job.run_id],
+                ).fetchone()
+                update(int(row[0]) if row else 0)
+    finally:
+        for process in processes:  # alive only if this process is to end at once: their chunks roll back
+            process.terminate()
+            process.join()
+    if stop.is_set():
+        raise Interrupted(f"run {job.run_id} is stopped; what was committed stays",
+                          next_step=f"msacat enrich --resume {job.run_id}")  # fmt: skip
+    if any(process.exitcode in REFUSED for process in processes):
+        raise InputRejected(f"run {job.run_id}: a worker failed for the reason above; what was committed stays",
+                            next_step=f"mend it, then msacat enrich --resume {job.run_id}")  # fmt: skip
     if failed := [process.pid for process in processes if process.exitcode]:
         raise Interrupted(f"{len(failed)} of {workers} workers ended early; what was committed stays",
                           next_step=f"msacat enrich --resume {job.run_id}")  # fmt: skip

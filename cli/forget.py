@@ -28,8 +28,8 @@ def forget(
     Models and runs built on them stay and are marked stale; the next crossmatch redoes the dataset. An adopted
     dataset loses its view; the archive's own table is not touched.
     """
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.forget_files import forget as take_out
+    from msacat.catalog.ingest.forget_files import forget as take_out
+    from msacat.catalog.server.connect import connect, require_store
 
     be_quiet(quiet)
     with connect(dsn) as conn:

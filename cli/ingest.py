@@ -44,10 +44,10 @@ def ingest(
     become NULL, counted by reason; quality cuts set bits and never delete. Ctrl-C ends after the current file,
     a second Ctrl-C at once: the same command continues.
     """
-    from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import Interrupted
-    from msacat.catalog.free_space import require_space
-    from msacat.catalog.ingest_files import plan_ingest, rehearse_ingest, run_ingest
+    from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.server.free_space import require_space
     from msacat.cli.stop_signal import StopSignal
 
     be_quiet(quiet)

@@ -9,6 +9,7 @@ import typer
 
 from msacat.cli.options import AsJson, Dsn
 from msacat.cli.output import print_json, print_line, print_table
+from msacat.cli.scores_table import print_scores
 
 app = typer.Typer(no_args_is_help=True, help="List, show, export, import and drop models.")
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -21,7 +22,7 @@ def register(parent: typer.Typer) -> None:
 @app.command("list")
 def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show the models of this store."""
-    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.server.connect import connect, require_store
 
     with connect(dsn) as conn:
         require_store(conn)
@@ -41,29 +42,30 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show a model's held-out scores and fitted offsets."""
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.model_ledger import find_model
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.stream.model_ledger import find_model
 
     with connect(dsn) as conn:
         require_store(conn)
         model = find_model(conn, name)
-        scores = conn.execute(
-            "SELECT regime, quantity, n, bias, nmad, unit, coverage68, coverage95 FROM learned.scores "
-            "WHERE model_id = %s ORDER BY regime, quantity",
+        cursor = conn.execute(
+            "SELECT regime, quantity, n, bias, nmad, rmse, unit, coverage68, coverage95 FROM learned.scores "
+            "WHERE model_id = %s ORDER BY quantity, regime",
             [model.model_id],
-        ).fetchall()
+        )
+        names = [c.name for c in cursor.description or []]
+        scores = [dict(zip(names, row, strict=True)) for row in cursor]
         offsets = conn.execute(
             "SELECT quantity, offset_value, unit FROM learned.offsets WHERE model_id = %s ORDER BY 1",
             [model.model_id],
         ).fetchall()
     if as_json:
-        print_json({"model": model, "scores": scores, "offsets": offsets})
+        fitted = [{"quantity": q, "value": v, "unit": u} for q, v, u in offsets]
+        print_json({"model": model, "scores": scores, "offsets": fitted})
         return
-    print_line(f"{model.name}: {model.state}, {len(model.features.bands)} bands, in {model.folder}")
-    print_table(
-        ["hidden", "quantity", "n", "bias", "NMAD", "unit", "68 % covers", "95 % covers"],
-        [(r, q, n, f"{b:+.4f}", f"{m:.4f}", u, f"{c:.3f}", f"{d:.3f}") for r, q, n, b, m, u, c, d in scores],
-    )
+    why = f" ({model.stale_reason})" if model.stale_reason else ""
+    print_line(f"{model.name}: {model.state}{why}, {len(model.features.bands)} bands, in {model.folder}")
+    print_scores(scores)
     if offsets:
         print_line("")
         print_table(["offset of", "value", "unit"], [(q, f"{v:+.4f}", u) for q, v, u in offsets])
@@ -74,9 +76,9 @@ def export(
     name: Name, folder: Annotated[Path, typer.Argument(help="Folder to make.")], dsn: Dsn = None
 ) -> None:
     """Copy a model's folder out, every byte checked."""
-    from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.model_ledger import find_model
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.stream.model_ledger import find_model
     from msacat.model.sealed_folder import copy_sealed
 
     if folder.exists():
@@ -97,9 +99,9 @@ def import_(
     dsn: Dsn = None,
 ) -> None:
     """Take in a model trained elsewhere; its bands are found by name, those this store lacks are unobserved."""
-    from msacat.catalog.connect import connect, models_folder, require_store
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.model_ledger import import_model
+    from msacat.catalog.server.connect import connect, models_folder, require_store
+    from msacat.catalog.stream.model_ledger import import_model
     from msacat.cli.train import NAME
     from msacat.model.predict_stars import StarModel
     from msacat.model.sealed_folder import copy_sealed, manifest_sha256
@@ -127,25 +129,27 @@ def drop(name: Name, dsn: Dsn = None) -> None:
     """Delete a model and its folder; refused while runs built on it are kept."""
     import shutil
 
-    from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.model_ledger import find_model
-    from msacat.catalog.stream_stars import drop_blocks
+    from msacat.catalog.server.connect import advisory_lock, connect, require_store
+    from msacat.catalog.stream.model_ledger import find_model
+    from msacat.catalog.stream.stream_stars import drop_blocks
 
     with connect(dsn) as conn:
         require_store(conn)
-        model = find_model(conn, name)
-        runs = conn.execute(
-            "SELECT run_id FROM msacat.runs WHERE model_id = %s AND state <> 'dropped' ORDER BY 1",
-            [model.model_id],
-        ).fetchall()
-        if runs:
-            listed = " ".join(str(run) for (run,) in runs)
-            raise UsageError(
-                f"runs {listed} were made by model '{name}'", next_step=f"msacat runs drop {listed} first"
-            )
-        conn.execute("DELETE FROM msacat.runs WHERE model_id = %s", [model.model_id])
-        conn.execute("DELETE FROM learned.models WHERE model_id = %s", [model.model_id])
-        drop_blocks(conn, model.model_id)
+        with advisory_lock(conn, f"train {name}"):
+            model = find_model(conn, name)
+            runs = conn.execute(
+                "SELECT run_id FROM msacat.runs WHERE model_id = %s AND state <> 'dropped' ORDER BY 1",
+                [model.model_id],
+            ).fetchall()
+            if runs:
+                raise UsageError(
+                    f"runs were made by model '{name}': {', '.join(str(run) for (run,) in runs)}",
+                    next_step=" && ".join(f"msacat runs drop {run}" for (run,) in runs),
+                )
+            conn.execute("DELETE FROM msacat.runs WHERE model_id = %s", [model.model_id])
+            conn.execute("DELETE FROM learned.models WHERE model_id = %s", [model.model_id])
+            drop_blocks(conn, model.model_id)
+            conn.commit()
     shutil.rmtree(model.folder, ignore_errors=True)
     print_line(f"model {name} is gone")

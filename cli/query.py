@@ -40,11 +40,11 @@ def query(
 
     Schemas: enriched (start with enriched.stars), survey, matched, learned, msacat. `msacat describe` lists columns.
     """
-    from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.export_table import array_columns, export, require_format
-    from msacat.catalog.query_stars import cone_query
-    from msacat.catalog.query_stars import query as run
+    from msacat.catalog.query.export_table import array_columns, export, require_format
+    from msacat.catalog.query.query_stars import cone_query
+    from msacat.catalog.query.query_stars import query as run
+    from msacat.catalog.server.connect import connect, require_store
 
     if (statement is None) == (cone is None):
         raise UsageError("give either a statement or --cone", next_step='msacat query "SELECT …"')

@@ -20,7 +20,8 @@ def register(parent: typer.Typer) -> None:
 @app.command("list")
 def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show every run: model, stars, state, when."""
-    from msacat.catalog.connect import connect, require_store
+    from msacat.catalog.enrich.write_enriched import RunRequest
+    from msacat.catalog.server.connect import connect, require_store
 
     with connect(dsn) as conn:
         require_store(conn)
@@ -35,7 +36,9 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif rows:
-        print_table(columns, rows)
+        place = columns.index("request")
+        shown = [(*row[:place], RunRequest.in_words(row[place]), *row[place + 1 :]) for row in rows]
+        print_table(columns, shown)
     else:
         print_line("no run yet; next: msacat enrich")
 
@@ -43,8 +46,8 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
 @app.command()
 def publish(run_id: RunId, dsn: Dsn = None) -> None:
     """Show a verified run in the views of schema enriched, in one transaction."""
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.publish_enriched import publish_run
+    from msacat.catalog.enrich.publish_enriched import publish_run
+    from msacat.catalog.server.connect import connect, require_store
 
     with connect(dsn) as conn:
         require_store(conn)
@@ -55,8 +58,8 @@ def publish(run_id: RunId, dsn: Dsn = None) -> None:
 @app.command()
 def drop(run_id: RunId, dsn: Dsn = None) -> None:
     """Take a run out of the views and delete its tables; its ledger row stays."""
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.publish_enriched import drop_run
+    from msacat.catalog.enrich.publish_enriched import drop_run
+    from msacat.catalog.server.connect import connect, require_store
 
     with connect(dsn) as conn:
         require_store(conn)

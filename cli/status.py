@@ -14,8 +14,8 @@ def register(app: typer.Typer) -> None:
 
 def status(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show what the store holds, how fresh its cross-matches are, its models and runs, and what to do next."""
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.store_status import store_status
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.store_status import store_status
 
     with connect(dsn) as conn:
         require_store(conn)

@@ -25,8 +25,8 @@ def register(parent: typer.Typer) -> None:
 @app.command("list")
 def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show every survey msacat knows, and what this store holds of it."""
-    from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import StoreUnavailable
+    from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.surveys.load_specs import builtin_specs
 
     held: dict[str, tuple] = {}
@@ -77,8 +77,8 @@ def add(
     before, so that a model may learn to reach them through the XP spectra. With --dry-run the file is only
     checked: keys, units, UCDs, names (no server needed).
     """
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.register_survey import register_survey
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.register_survey import register_survey
     from msacat.catalog.surveys.load_specs import builtin_specs, load_spec
 
     spec = builtin_specs()[file] if file in builtin_specs() else load_spec(Path(file))
@@ -97,8 +97,8 @@ def add(
 @app.command()
 def update(file: File, dsn: Dsn = None) -> None:
     """Migrate a registered survey to a newer version of its file, or say why that cannot be."""
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.register_survey import update_survey
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.register_survey import update_survey
     from msacat.catalog.surveys.load_specs import load_spec
 
     spec = load_spec(file)
@@ -112,9 +112,9 @@ def update(file: File, dsn: Dsn = None) -> None:
 @app.command()
 def refresh(dsn: Dsn = None) -> None:
     """Make the views of all surveys anew, after you replaced a survey's table (by a partitioned one, say)."""
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.publish_enriched import recreate_views
-    from msacat.catalog.register_survey import refresh_views
+    from msacat.catalog.enrich.publish_enriched import recreate_views
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.register_survey import refresh_views
 
     with connect(dsn) as conn:
         require_store(conn)
@@ -128,9 +128,9 @@ def show(
     name: Annotated[str, typer.Argument(help="Dataset keyword.")], dsn: Dsn = None, as_json: AsJson = False
 ) -> None:
     """Show one survey: its columns with units and meaning, bands and quality bits."""
-    from msacat.catalog.connect import connect, require_store
     from msacat.catalog.errors import StoreUnavailable
-    from msacat.catalog.register_survey import find_spec
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.register_survey import find_spec
     from msacat.catalog.surveys.load_specs import builtin_specs
 
     try:

@@ -28,8 +28,8 @@ def verify(
     tables that are not as their survey file says. With --files a source file that is gone counts as a failure:
     what cannot be checked is not verified.
     """
-    from msacat.catalog.connect import connect, require_store
-    from msacat.catalog.verify_catalog import verify as check
+    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.verify_catalog import verify as check
 
     be_quiet(quiet)
     with connect(dsn, read_only=True) as conn:

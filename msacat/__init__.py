@@ -12,11 +12,11 @@ __all__ = ["__version__", "connect", "read_xp"]
 def __getattr__(name: str) -> Any:
     """`msacat.read_xp`, `msacat.connect`: loaded when first used, so that `import msacat` costs nothing."""
     if name == "read_xp":
-        from msacat.catalog.query_stars import read_xp
+        from msacat.catalog.query.query_stars import read_xp
 
         return read_xp
     if name == "connect":
-        from msacat.catalog.connect import connect
+        from msacat.catalog.server.connect import connect
 
         return connect
     raise AttributeError(f"module 'msacat' has no attribute '{name}'")

@@ -22,8 +22,8 @@ for name in [name for name in os.environ if name.startswith(("PG", "MSACAT_"))]:
     del os.environ[name]
 
 from msacat import migrations  # noqa: E402  (after the environment is clean)
-from msacat.catalog.connect import connect, engine  # noqa: E402
-from msacat.catalog.private_server import PrivateServer  # noqa: E402
+from msacat.catalog.server.connect import connect, engine  # noqa: E402
+from msacat.catalog.server.private_server import PrivateServer  # noqa: E402
 
 TEMPLATE = "migrated_store"
 UNSAFE_BUT_FAST = {

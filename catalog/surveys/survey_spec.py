@@ -26,7 +26,7 @@ XP_RANGE_NM = (330.0, 1050.0)
 ColumnType = Literal[
     "bigint", "integer", "smallint", "double precision", "real", "boolean", "text", "real[55]", "real[343]"
 ]
-#: Every way a stored column may be computed from published ones; implemented in catalog/clean_values.py.
+#: Every way a stored column may be computed from published ones; implemented in catalog/ingest/clean_values.py.
 Transform = Literal[
     "mjd_to_jyear",  # (mjd) -> Julian year
     "jd_to_jyear",  # (jd) -> Julian year

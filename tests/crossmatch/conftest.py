@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from msacat.catalog.sky_pairs import ObjectPositions, StarPositions
+from msacat.catalog.crossmatch.sky_pairs import ObjectPositions, StarPositions
 
 ARCSEC = np.arccos(np.longdouble(-1)) / (180 * 3600)
 GRAIN = np.longdouble("1e-8")

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from psycopg import sql
 
-from msacat.catalog import match_positions, match_region
-from msacat.catalog.adopt_table import adopt
-from msacat.catalog.advisory_lock import advisory_lock
-from msacat.catalog.connect import connect
-from msacat.catalog.crossmatch_stars import crossmatch, crossmatch_state, datasets_to_match
+from msacat.catalog.crossmatch import match_positions, match_region
+from msacat.catalog.crossmatch.crossmatch_stars import crossmatch, crossmatch_state, datasets_to_match
+from msacat.catalog.crossmatch.sky_pairs import ObjectPositions, StarPositions
 from msacat.catalog.errors import InputRejected, StoreLocked, UsageError
-from msacat.catalog.fault_points import CROSSMATCH_POINTS
-from msacat.catalog.ingest_ledger import remove_files
-from msacat.catalog.register_survey import find_spec, register_survey
-from msacat.catalog.sky_pairs import ObjectPositions, StarPositions
+from msacat.catalog.ingest.adopt_table import adopt
+from msacat.catalog.ingest.ingest_ledger import remove_files
+from msacat.catalog.server.advisory_lock import advisory_lock
+from msacat.catalog.server.connect import connect
+from msacat.catalog.server.fault_points import CROSSMATCH_POINTS
+from msacat.catalog.store.register_survey import find_spec, register_survey
 
 PLACES = [(0.0, 90.0), (0.00001, 30.0), (180.0, -89.9995), (12.0, 45.0)]
 
@@ -480,7 +480,7 @@ def test_a_killed_crossmatch_leaves_the_old_matches(store, conn, point):
     crossmatch(conn, "twomass_psc")
     before = matches(conn, "twomass_psc")
     add_file(conn, "twomass_psc", [{"twomass_id": "b", "ra": 11.0, "dec": 0.0}])
-    code = "import sys; from msacat.catalog.crossmatch_stars import crossmatch; crossmatch(sys.argv[1], 'twomass_psc')"
+    code = "import sys; from msacat.catalog.crossmatch.crossmatch_stars import crossmatch; crossmatch(sys.argv[1], 'twomass_psc')"
     killed = subprocess.run(
         [sys.executable, "-c", code, store], env=os.environ | {"MSACAT_FAULT": point}, check=False
     )

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from msacat.catalog import sky_pairs
-from msacat.catalog.match_sky import ObjectPositions, StarPositions, mutual_nearest
+from msacat.catalog.crossmatch import sky_pairs
+from msacat.catalog.crossmatch.match_sky import ObjectPositions, StarPositions, mutual_nearest
 
 
 def as_dict(stars, objects, matches):

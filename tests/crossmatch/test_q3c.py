@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from msacat.catalog import q3c
 from msacat.catalog.errors import UsageError
 from msacat.catalog.healpix import separation_deg
+from msacat.catalog.server import q3c
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from psycopg import sql
 
-from msacat.catalog import read_packed
+from msacat.catalog.crossmatch import read_packed
+from msacat.catalog.crossmatch.read_packed import PackedQuery, split_lines
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read_packed import PackedQuery, split_lines
 
 COLUMNS = {
     "n": ("i8", sql.SQL("t.n")),

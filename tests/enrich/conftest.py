@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from psycopg import sql
 
-from msacat.catalog.connect import connect
-from msacat.catalog.copy_batches import copy_batches
-from msacat.catalog.register_survey import register_survey
+from msacat.catalog.server.connect import connect
+from msacat.catalog.server.copy_batches import copy_batches
+from msacat.catalog.store.register_survey import register_survey
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
 N_STARS = 600

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msacat.catalog.connect import connect
 from msacat.catalog.errors import InputRejected, UsageError
-from msacat.catalog.register_survey import registered_specs
-from msacat.catalog.split_sky import PARTS, load_split, make_split, part_of
-from msacat.catalog.star_view import star_features
-from msacat.catalog.stream_stars import StarStream, decode_block, encode_block, pack_blocks
+from msacat.catalog.server.connect import connect
+from msacat.catalog.store.register_survey import registered_specs
+from msacat.catalog.store.star_view import star_features
+from msacat.catalog.stream.split_sky import PARTS, load_split, make_split, part_of
+from msacat.catalog.stream.stream_stars import StarStream, decode_block, encode_block, pack_blocks
 from msacat.catalog.surveys.star_block import StarBlock
 
 
@@ -68,7 +68,7 @@ def test_ingest_meanwhile_changes_nothing(stream, made_up):
 
 
 def test_small_blocks_shuffle_and_skip(made_up, monkeypatch):
-    monkeypatch.setattr("msacat.catalog.stream_stars.STARS_A_BLOCK", 16)
+    monkeypatch.setattr("msacat.catalog.stream.stream_stars.STARS_A_BLOCK", 16)
     with connect(made_up.dsn) as conn:
         features = star_features(conn, registered_specs(conn))
         split_id = make_split(conn, "gaia_made_up", seed=3)

@@ -12,13 +12,13 @@ import numpy as np
 import psycopg
 import pytest
 
-from msacat.catalog.connect import connect
+from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, verify_run
+from msacat.catalog.enrich.write_enriched import RunRequest, start_run, write_chunks
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
-from msacat.catalog.publish_enriched import drop_run, publish_run, verify_run
-from msacat.catalog.register_survey import registered_specs
-from msacat.catalog.star_view import star_features
+from msacat.catalog.server.connect import connect
+from msacat.catalog.store.register_survey import registered_specs
+from msacat.catalog.store.star_view import star_features
 from msacat.catalog.surveys.star_block import StarBlock
-from msacat.catalog.write_enriched import RunRequest, start_run, write_chunks
 
 KINDS = ["magnitudes", "xp_coefficients", "embeddings", "metallicities"]
 
@@ -131,7 +131,7 @@ def test_every_enriched_column_says_what_it_is(made_up):
 
 
 def test_two_workers_write_each_star_once(made_up, monkeypatch):
-    monkeypatch.setattr("msacat.catalog.write_enriched.STARS_A_CHUNK", 20)
+    monkeypatch.setattr("msacat.catalog.enrich.write_enriched.STARS_A_CHUNK", 20)
     with connect(made_up.dsn) as conn:
         run_id = start_run(conn, a_model(made_up.dsn), RunRequest(), KINDS)
     written: list[int] = []
@@ -148,7 +148,7 @@ def test_two_workers_write_each_star_once(made_up, monkeypatch):
 @pytest.mark.crash
 @pytest.mark.parametrize("point", ["enrich.before_ledger", "enrich.before_commit"])
 def test_killed_writer_leaves_whole_chunks_and_resumes(made_up, point, monkeypatch):
-    monkeypatch.setattr("msacat.catalog.write_enriched.STARS_A_CHUNK", 100)
+    monkeypatch.setattr("msacat.catalog.enrich.write_enriched.STARS_A_CHUNK", 100)
     with connect(made_up.dsn) as conn:
         run_id = start_run(conn, a_model(made_up.dsn), RunRequest(), KINDS)
     write_some = (
@@ -174,7 +174,7 @@ def test_killed_writer_leaves_whole_chunks_and_resumes(made_up, point, monkeypat
 
 
 def test_stop_between_chunks(made_up, monkeypatch):
-    monkeypatch.setattr("msacat.catalog.write_enriched.STARS_A_CHUNK", 100)
+    monkeypatch.setattr("msacat.catalog.enrich.write_enriched.STARS_A_CHUNK", 100)
     with connect(made_up.dsn) as conn:
         run_id = start_run(conn, a_model(made_up.dsn), RunRequest(), KINDS)
     answers = iter([False, False, True])

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from msacat.catalog.ingest_files import IngestReport, plan_ingest, run_ingest
-from msacat.catalog.register_survey import find_spec
+from msacat.catalog.ingest.ingest_files import IngestReport, plan_ingest, run_ingest
+from msacat.catalog.store.register_survey import find_spec
 
 #: the fewest columns a gaia_source file may have, with a few more that tests look at
 GAIA_COLUMNS = ("source_id", "ra", "dec", "ref_epoch", "parallax", "phot_g_mean_mag", "designation")

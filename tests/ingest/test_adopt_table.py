@@ -6,12 +6,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from msacat.catalog.adopt_table import adopt
 from msacat.catalog.errors import InputRejected, UsageError
-from msacat.catalog.forget_files import forget
-from msacat.catalog.ingest_files import plan_ingest, run_ingest
-from msacat.catalog.register_survey import find_spec
-from msacat.catalog.verify_catalog import verify
+from msacat.catalog.ingest.adopt_table import adopt
+from msacat.catalog.ingest.forget_files import forget
+from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.store.register_survey import find_spec
+from msacat.catalog.store.verify_catalog import verify
 
 NUMBERS = {
     "source_id": "bigint", "ra": "double precision", "dec": "double precision", "ref_epoch": "double precision",

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msacat.catalog.bind_columns import bind_columns
-from msacat.catalog.clean_values import Cleaner
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.survey_file import FileColumn
+from msacat.catalog.ingest.bind_columns import bind_columns
+from msacat.catalog.ingest.clean_values import Cleaner
+from msacat.catalog.read.survey_file import FileColumn
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
 SENTINELS = [-9999.0, -999.99, 99.0]

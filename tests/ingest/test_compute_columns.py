@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from astropy.time import Time
 
-from msacat.catalog.compute_columns import (
+from msacat.catalog.errors import InputRejected
+from msacat.catalog.ingest.compute_columns import (
     coefficients,
     gaia_ids,
     jyear_from_jd,
@@ -15,7 +16,6 @@ from msacat.catalog.compute_columns import (
     mag_error_from_flux,
     mag_from_flux,
 )
-from msacat.catalog.errors import InputRejected
 
 
 def test_julian_years_agree_with_astropy():

@@ -11,10 +11,10 @@ import pytest
 from psycopg import sql
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
 from msacat.catalog.simulated_sky.simulate_sky import simulate
+from msacat.catalog.store.verify_catalog import verify
 from msacat.catalog.surveys.load_specs import builtin_specs
-from msacat.catalog.verify_catalog import verify
 
 FORMATS = {
     "gaia_source": "ecsv", "xp_continuous": "ecsv", "sdss_dr13": "csv", "skymapper_dr2": "csv", "panstarrs1": "csv",

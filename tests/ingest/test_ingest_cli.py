@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from msacat.catalog.connect import connect
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.free_space import free_bytes, require_space
+from msacat.catalog.server.connect import connect
+from msacat.catalog.server.free_space import free_bytes, require_space
 from msacat.cli.main import main
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from msacat.catalog.connect import connect
 from msacat.catalog.errors import Interrupted
-from msacat.catalog.fault_points import INGEST_POINTS
-from msacat.catalog.ingest_files import plan_ingest, run_ingest
-from msacat.catalog.verify_catalog import verify
+from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.server.connect import connect
+from msacat.catalog.server.fault_points import INGEST_POINTS
+from msacat.catalog.store.verify_catalog import verify
 
 
 class Child:
@@ -79,7 +79,7 @@ def files(gaia_rows, write_csv) -> list[Path]:
 def undisturbed(server, files, digest):
     dsn = server.create_database(f"undisturbed_{uuid.uuid4().hex[:8]}")
     from msacat import migrations
-    from msacat.catalog.connect import engine
+    from msacat.catalog.server.connect import engine
 
     migrations.upgrade(engine(dsn))
     with connect(dsn) as conn:
@@ -162,8 +162,8 @@ def test_two_ingests_of_the_same_files_at_once(store, files, digest, undisturbed
 
 @pytest.mark.crash
 def test_the_second_ingest_of_a_file_waits_and_says_for_whom(store, gaia_rows, write_csv):
-    from msacat.catalog.checksums import content_sha256
-    from msacat.catalog.connect import advisory_lock
+    from msacat.catalog.read.checksums import content_sha256
+    from msacat.catalog.server.connect import advisory_lock
 
     path = write_csv("a.csv", gaia_rows(10))
     with (

@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from msacat.catalog.errors import InputRejected, UsageError
-from msacat.catalog.ingest_files import plan_ingest, rehearse_ingest, run_ingest
-from msacat.catalog.ingest_ledger import files_of
+from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
+from msacat.catalog.ingest.ingest_ledger import files_of
 
 
 def test_ledger_holds_what_the_report_says(conn, ingest, gaia_rows, write_csv):
@@ -110,7 +110,7 @@ def test_rows_a_file_repeats_are_counted_if_equal_and_refused_if_not(conn, inges
 
 
 def test_order_of_files_does_not_matter(store, server, gaia_rows, write_csv, digest):
-    from msacat.catalog.connect import connect
+    from msacat.catalog.server.connect import connect
 
     parts = [write_csv(f"{i}.csv", gaia_rows(8, start=5 * i)) for i in range(4)]
     digests = []

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from msacat.catalog.copy_batches import copy_batches
-from msacat.catalog.quality_bits import quality_of, quality_sql
+from msacat.catalog.ingest.quality_bits import quality_of, quality_sql
+from msacat.catalog.server.copy_batches import copy_batches
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import QualityCut
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.verify_catalog import verify
+from msacat.catalog.store.verify_catalog import verify
 
 XP = "gaia-dpci__GaiaXPy/xp_continuous"
 SKYMAPPER = "sarawebb__correcting_photom_to_skymapper"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msacat.catalog.ingest_files import plan_ingest, run_ingest
-from msacat.catalog.verify_catalog import verify
+from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.store.verify_catalog import verify
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from msacat.catalog.read_survey_file import open_survey_file
+from msacat.catalog.read.read_survey_file import open_survey_file
 
 ReadAll = Callable[..., pa.Table]
 

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from msacat.catalog.checksums import content_sha256, file_checksums, raw_sha256
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.read.checksums import content_sha256, file_checksums, raw_sha256
 
 
 def test_plain_and_gzipped(tmp_path):

@@ -13,9 +13,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from msacat.catalog.checksums import file_checksums
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read_survey_file import open_survey_file
+from msacat.catalog.read.checksums import file_checksums
+from msacat.catalog.read.read_survey_file import open_survey_file
 
 WANTED = {"source_id": pa.int64(), "ra": pa.float64(), "flag": pa.string(), "good": pa.bool_()}
 N_ROWS = 20_000

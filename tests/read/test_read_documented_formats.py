@@ -18,8 +18,8 @@ import pytest
 from astropy.io import ascii as astropy_ascii
 from astropy.table import MaskedColumn, Table
 
-from msacat.catalog.fixed_width import fixed_width_parser
-from msacat.catalog.read_survey_file import open_survey_file
+from msacat.catalog.read.fixed_width import fixed_width_parser
+from msacat.catalog.read.read_survey_file import open_survey_file
 
 LIST = pa.list_(pa.float32())
 

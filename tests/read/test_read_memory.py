@@ -14,13 +14,13 @@ import pytest
 from astropy.table import Table
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read_survey_file import open_survey_file
+from msacat.catalog.read.read_survey_file import open_survey_file
 
 READ = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from msacat.catalog.read_survey_file import open_survey_file
+from msacat.catalog.read.read_survey_file import open_survey_file
 for path in sys.argv[1:]:
     n = 0
     with open_survey_file(Path(path)) as file:

@@ -13,9 +13,9 @@ from astropy.table import Table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msacat.catalog import text_blocks
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read_survey_file import open_survey_file
+from msacat.catalog.read import text_blocks
+from msacat.catalog.read.read_survey_file import open_survey_file
 
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 near = st.integers(-20, 20)

@@ -14,7 +14,7 @@ import pytest
 from astropy.table import Table
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read_survey_file import open_survey_file
+from msacat.catalog.read.read_survey_file import open_survey_file
 
 LIST = pa.list_(pa.float32())
 COEFFICIENTS = {

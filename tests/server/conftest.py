@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msacat.catalog.private_server import PrivateServer
+from msacat.catalog.server.private_server import PrivateServer
 
 FAST = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "256MB"}
 

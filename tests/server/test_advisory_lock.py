@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
-from msacat.catalog.connect import advisory_lock, connect
 from msacat.catalog.errors import StoreLocked
+from msacat.catalog.server.connect import advisory_lock, connect
 
 
 def test_second_session_is_refused_and_told_who_holds_it(store):
@@ -75,7 +75,7 @@ def test_waiting_says_for_whom_and_then_gets_it(store):
 def test_a_killed_holder_frees_it(store):
     program = (
         "import sys, time\n"
-        "from msacat.catalog.connect import advisory_lock, connect\n"
+        "from msacat.catalog.server.connect import advisory_lock, connect\n"
         "with connect(sys.argv[1]) as conn, advisory_lock(conn, 'job'):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"

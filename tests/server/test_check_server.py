@@ -10,12 +10,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from msacat import migrations
-from msacat.catalog import check_machine
-from msacat.catalog.check_machine import Check, check_disk, check_home, check_packages
-from msacat.catalog.check_server import check_all, exit_code
-from msacat.catalog.connect import engine
 from msacat.catalog.errors import StoreUnavailable
-from msacat.catalog.upgrade_store import upgrade_store
+from msacat.catalog.server import check_machine
+from msacat.catalog.server.check_machine import Check, check_disk, check_home, check_packages
+from msacat.catalog.server.check_server import check_all, exit_code
+from msacat.catalog.server.connect import engine
+from msacat.catalog.server.upgrade_store import upgrade_store
 
 
 def faults(dsn: str | None) -> dict[str, Check]:

@@ -7,7 +7,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 
-from msacat.catalog.connect import (
+from msacat.catalog.errors import StoreUnavailable, UsageError
+from msacat.catalog.server.connect import (
     LIBPQ_VARIABLES,
     check_server_version,
     connect,
@@ -16,7 +17,6 @@ from msacat.catalog.connect import (
     private_server,
     resolve_dsn,
 )
-from msacat.catalog.errors import StoreUnavailable, UsageError
 
 
 @pytest.fixture

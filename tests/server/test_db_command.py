@@ -10,7 +10,7 @@ import uuid
 import psycopg
 import pytest
 
-from msacat.catalog.private_server import PrivateServer
+from msacat.catalog.server.private_server import PrivateServer
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from msacat.catalog.check_server import check_all, exit_code
-from msacat.catalog.connect import connect, require_store
-from msacat.catalog.upgrade_store import upgrade_store
+from msacat.catalog.server.check_server import check_all, exit_code
+from msacat.catalog.server.connect import connect, require_store
+from msacat.catalog.server.upgrade_store import upgrade_store
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "server.md"
 

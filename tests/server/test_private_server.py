@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from msacat.catalog.errors import StoreUnavailable
-from msacat.catalog.postgres_binaries import PostgresBinaries, installed_binaries, no_binaries
-from msacat.catalog.private_server import PrivateServer
+from msacat.catalog.server.postgres_binaries import PostgresBinaries, installed_binaries, no_binaries
+from msacat.catalog.server.private_server import PrivateServer
 
 FAST = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "256MB"}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root drops privileges")
@@ -217,7 +217,7 @@ def test_a_postgres_without_q3c(private, folder):
 
 
 def test_a_machine_without_postgres_gets_the_command(monkeypatch, folder):
-    monkeypatch.setattr("msacat.catalog.postgres_binaries.DEBIAN_VERSIONS", folder / "nowhere")
+    monkeypatch.setattr("msacat.catalog.server.postgres_binaries.DEBIAN_VERSIONS", folder / "nowhere")
     monkeypatch.setenv("PATH", str(folder))
     assert installed_binaries() == []
     with pytest.raises(StoreUnavailable, match="is not installed on this machine") as caught:

@@ -5,8 +5,8 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from msacat import migrations
-from msacat.catalog.connect import connect, engine, require_store
 from msacat.catalog.errors import StoreUnavailable
+from msacat.catalog.server.connect import connect, engine, require_store
 
 
 def test_a_migrated_store_passes_and_no_transaction_stays_open(conn):

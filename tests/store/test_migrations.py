@@ -9,8 +9,8 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from msacat import migrations
-from msacat.catalog.connect import connect, engine
-from msacat.catalog.register_survey import register_survey
+from msacat.catalog.server.connect import connect, engine
+from msacat.catalog.store.register_survey import register_survey
 from msacat.catalog.surveys.load_specs import builtin_specs
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from msacat.catalog.register_survey import refresh_views, register_survey
-from msacat.catalog.star_view import view_columns
+from msacat.catalog.store.register_survey import refresh_views, register_survey
+from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.surveys.load_specs import builtin_specs
 
 DESIGN = Path(__file__).parents[2] / "docs" / "design.md"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msacat.catalog.column_comments import Described
 from msacat.catalog.errors import UsageError
-from msacat.catalog.register_survey import find_spec, register_survey, registered_specs, update_survey
-from msacat.catalog.star_view import star_features, view_columns
+from msacat.catalog.store.column_comments import Described
+from msacat.catalog.store.register_survey import find_spec, register_survey, registered_specs, update_survey
+from msacat.catalog.store.star_view import star_features, view_columns
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import SurveySpec
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msacat.catalog.register_survey import register_survey
+from msacat.catalog.store.register_survey import register_survey
 from msacat.catalog.surveys.load_specs import builtin_specs
 
 APOGEE = builtin_specs()["apogee_dr17"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msacat.catalog.compute_columns import jyear_from_mjd, mag_from_flux
+from msacat.catalog.ingest.compute_columns import jyear_from_mjd, mag_from_flux
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import XP_RANGE_NM, Column, SurveySpec
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit

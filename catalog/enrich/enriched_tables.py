@@ -1,0 +1,174 @@
+"""The tables of one enrichment run: their columns, with a sentence, unit and UCD each (meta.modelled where modelled)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import Connection, sql
+
+from msacat.catalog.store.column_comments import Described, comment_on_column
+
+KINDS = ("magnitudes", "xp_coefficients", "embeddings", "metallicities")
+EMBEDDING_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class OutputColumn:
+    """One column of a run's table."""
+
+    name: str
+    type: str
+    described: Described
+
+
+@dataclass(frozen=True)
+class BandInfo:
+    """What the outputs need to know of a band."""
+
+    name: str
+    bit: int
+    ucd: str
+    survey_title: str
+    system: str
+
+
+def bands_of(conn: Connection) -> list[BandInfo]:
+    """The store's bands in the order of their bits."""
+    rows = conn.execute(
+        "SELECT b.band, b.bit, s.spec, s.title, b.system, b.mag_column FROM msacat.bands b "
+        "JOIN msacat.surveys s ON s.name = b.survey ORDER BY b.bit"
+    ).fetchall()
+    infos = []
+    for band, bit, spec, title, system, mag_column in rows:
+        ucd = next(c["ucd"] for c in spec["columns"] if c["name"] == mag_column)
+        infos.append(BandInfo(band, bit, ucd, title, system))
+    return infos
+
+
+def columns_of(kind: str, bands: list[BandInfo]) -> list[OutputColumn]:
+    """Columns of enriched.r<run_id>_<kind>, source_id and run_id first."""
+    head = [
+        OutputColumn("source_id", "bigint", Described("Gaia source identifier.", "", "meta.id;meta.main")),
+        OutputColumn(
+            "run_id", "bigint", Described("Run that made the row, msacat.runs.", "", "meta.id;meta.modelled")
+        ),
+    ]
+    return (
+        head
+        + {
+            "magnitudes": _magnitudes(bands),
+            "xp_coefficients": _XP,
+            "embeddings": _EMBEDDINGS,
+            "metallicities": _METALLICITIES,
+        }[kind]
+    )
+
+
+def create_run_tables(conn: Connection, run_id: int, kinds: list[str]) -> None:
+    """The run's empty tables, without keys: verification builds them, which also proves uniqueness."""
+    bands = bands_of(conn)
+    for kind in kinds:
+        table, name = run_table(run_id, kind), table_name(run_id, kind)
+        columns = columns_of(kind, bands)
+        conn.execute(
+            sql.SQL("CREATE TABLE {} ({})").format(
+                table,
+                sql.SQL(", ").join(
+                    sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in columns
+                ),
+            )
+        )
+        for column in columns:
+            conn.execute(comment_on_column("enriched", name, column.name, column.described))
+
+
+def table_name(run_id: int, kind: str) -> str:
+    return f"r{run_id}_{kind}"
+
+
+def run_table(run_id: int, kind: str) -> sql.Identifier:
+    return sql.Identifier("enriched", table_name(run_id, kind))
+
+
+def drop_run_tables(conn: Connection, run_id: int) -> None:
+    """Remove what the run wrote."""
+    for kind in KINDS:
+        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(run_table(run_id, kind)))
+    conn.execute(
+        sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("enriched", f"r{run_id}_requested"))
+    )
+
+
+def _magnitudes(bands: list[BandInfo]) -> list[OutputColumn]:
+    columns = []
+    for band in bands:
+        what = f"{band.name} magnitude ({band.survey_title}, {band.system})"
+        modelled = f"{band.ucd};meta.modelled" if band.ucd else "meta.modelled"
+        error = f"stat.error;{band.ucd}" if band.ucd else "stat.error"
+        columns += [
+            OutputColumn(band.name, "real", Described(
+                f"{what}: as measured where its bit in observed is set, else imputed by the model.", "mag", modelled)),
+            OutputColumn(f"{band.name}_err", "real", Described(
+                f"Half-width of the 68 % interval of {band.name}: the published error where measured, "
+                "else calibrated on held-out stars.", "mag", f"{error};meta.modelled")),
+            OutputColumn(f"{band.name}_err95", "real", Described(
+                f"Half-width of the 95 % interval of {band.name}.", "mag", f"{error};meta.modelled")),
+        ]  # fmt: skip
+    return [
+        *columns,
+        OutputColumn("observed", "bigint", Described(
+            "Bits (msacat.bands) of the bands that hold a measurement.", "", "meta.code")),
+        OutputColumn("suspect", "bigint", Described(
+            "Bits of the bands whose value is doubtful: a measurement far from what all else says, or an imputation "
+            "of a star unlike any the model was trained on.", "", "meta.code.qual;meta.modelled")),
+        OutputColumn("no_support", "bigint", Described(
+            "Bits of the bands the model cannot know: never seen in training, not reachable through the XP; NULL.",
+            "", "meta.code.qual;meta.modelled")),
+        OutputColumn("through_xp", "bigint", Described(
+            "Bits of the imputed bands no training star was measured in: known only as synthetic photometry of the XP.",
+            "", "meta.code;meta.modelled")),
+        OutputColumn("has_input", "boolean", Described(
+            "False: nothing was measured of the star that the model can use; all values are NULL.", "", "meta.code")),
+    ]  # fmt: skip
+
+
+def _half(half: str, colour: str) -> list[OutputColumn]:
+    upper = half.upper()
+    return [
+        OutputColumn(f"{half}_coefficients", "real[]", Described(
+            f"The 55 {upper} coefficients in Gaia's basis: published where {half}_observed, else predicted.",
+            "electron/s", f"phot.flux;em.opt.{colour};meta.modelled")),
+        OutputColumn(f"{half}_coefficient_errors", "real[]", Described(
+            f"Their errors: published where {half}_observed, else the calibrated 68 % half-widths.",
+            "electron/s", f"stat.error;phot.flux;em.opt.{colour};meta.modelled")),
+        OutputColumn(f"{half}_observed", "boolean", Described(
+            f"The {upper} coefficients were published.", "", "meta.code")),
+    ]  # fmt: skip
+
+
+_XP = [*_half("bp", "B"), *_half("rp", "R")]
+
+_EMBEDDINGS = [
+    OutputColumn("embedding", "real[]", Described(
+        f"The model's description of the star in {EMBEDDING_WIDTH} numbers; compare with enriched.embedding_distance "
+        "within one run.", "", "meta.modelled")),
+]  # fmt: skip
+
+_METALLICITIES = [
+    OutputColumn("fe_h", "real", Described(
+        "Iron abundance [Fe/H] on the APOGEE DR17 scale.", "dex", "phys.abund.Fe;meta.modelled")),
+    OutputColumn("fe_h_lo", "real", Described(
+        "16 % quantile of fe_h, calibrated.", "dex", "stat.error;phys.abund.Fe;meta.modelled")),
+    OutputColumn("fe_h_hi", "real", Described(
+        "84 % quantile of fe_h, calibrated.", "dex", "stat.error;phys.abund.Fe;meta.modelled")),
+    OutputColumn("teff", "real", Described(
+        "Effective temperature.", "K", "phys.temperature.effective;meta.modelled")),
+    OutputColumn("teff_err", "real", Described(
+        "Half-width of its 68 % interval.", "K", "stat.error;phys.temperature.effective;meta.modelled")),
+    OutputColumn("logg", "real", Described(
+        "Surface gravity, log10 of cm/s2.", "log(cm.s**-2)", "phys.gravity;meta.modelled")),
+    OutputColumn("logg_err", "real", Described(
+        "Half-width of its 68 % interval.", "log(cm.s**-2)", "stat.error;phys.gravity;meta.modelled")),
+    OutputColumn("suspect", "boolean", Described(
+        "The star is unlike the labelled stars the model learned from.", "", "meta.code.qual;meta.modelled")),
+]  # fmt: skip

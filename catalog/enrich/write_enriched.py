@@ -1,0 +1,298 @@
+"""An enrichment run: chunks of predictions written exactly once into the run's own tables, by any number of workers.
+
+A chunk's rows and its ledger entry commit together; the row lock on the ledger entry is the lease and dies with
+the worker. Nothing a run writes is visible in the published views before verification and publishing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from psycopg import Connection, sql
+
+from msacat.catalog.enrich.changed_stars import store_changed_stars
+from msacat.catalog.enrich.enriched_tables import bands_of, columns_of, create_run_tables, run_table
+from msacat.catalog.errors import InputRejected, Interrupted, UsageError
+from msacat.catalog.server.connect import connect
+from msacat.catalog.server.copy_batches import copy_batches
+from msacat.catalog.server.fault_points import fault_point
+from msacat.catalog.server.package_version import code_version
+from msacat.catalog.store.register_survey import reference_spec
+from msacat.catalog.stream.star_rows import condition, require_stars, row_bytes, unpack_rows
+from msacat.catalog.surveys.star_block import K, StarBlock
+from msacat.catalog.surveys.star_features import StarFeatures
+
+STARS_A_CHUNK = 20_000
+STARS_A_MESSAGE = 1024  # about 2 MB with XP
+HALF = K // 2
+
+
+class Predicted(Protocol):
+    """What a model says of a block of stars (see model/predict_stars.py); arrays in the order of the features."""
+
+    mag_BM: np.ndarray
+    err68_BM: np.ndarray
+    err95_BM: np.ndarray
+    observed_BM: np.ndarray
+    suspect_BM: np.ndarray
+    no_support_BM: np.ndarray
+    through_xp_BM: np.ndarray
+    xp_BK: np.ndarray
+    xp_err_BK: np.ndarray
+    bp_observed_B: np.ndarray
+    rp_observed_B: np.ndarray
+    embedding_BE: np.ndarray
+    has_input_B: np.ndarray
+    fe_h_B: np.ndarray
+    fe_h_lo_B: np.ndarray
+    fe_h_hi_B: np.ndarray
+    teff_B: np.ndarray
+    teff_err_B: np.ndarray
+    logg_B: np.ndarray
+    logg_err_B: np.ndarray
+    label_suspect_B: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Which stars a run covers: all, those of a condition, of a list of ids, or those without a published row."""
+
+    where: str | None = None
+    ids: list[int] | None = None
+    new: bool = False
+
+    def to_json(self) -> dict:
+        return {"where": self.where, "ids": None if self.ids is None else len(self.ids), "new": self.new}
+
+    @staticmethod
+    def in_words(request: dict) -> str:
+        """What to_json() gave, for a person."""
+        if request["where"] is not None:
+            return f"stars where {request['where']}"
+        if request["ids"] is not None:
+            return f"a list of {request['ids']} ids"
+        return "stars that are new or changed" if request["new"] else "all stars"
+
+
+class NoStars(InputRejected):
+    """Nothing to enrich."""
+
+
+def start_run(conn: Connection, model_id: int, request: RunRequest, kinds: list[str]) -> int:
+    """Record the run, its chunks and its empty tables; returns run_id. The caller commits.
+
+    Raises NoStars if nothing is to be done, InputRejected if an id is not in the store.
+    """
+    require_stars(conn)
+    reference = reference_spec(conn)
+    assert reference is not None
+    file_ids = [row[0] for row in conn.execute("SELECT file_id FROM msacat.files ORDER BY 1").fetchall()]
+    row = conn.execute(
+        "INSERT INTO msacat.runs (model_id, state, file_ids, request, n_stars, code_version) "
+        "VALUES (%s, 'running', %s, %s, 0, %s) RETURNING run_id",
+        [model_id, file_ids, json.dumps(request.to_json()), code_version()],
+    ).fetchone()
+    assert row is not None
+    run_id = row[0]
+    if request.ids is not None:
+        _store_ids(conn, run_id, request.ids, reference.name)
+    elif request.new:
+        store_changed_stars(conn, _ids_table(run_id))
+    chosen = _chosen(conn, run_id, request)
+    conn.execute(
+        sql.SQL(
+            "INSERT INTO msacat.run_chunks (run_id, chunk, first_source_id, last_source_id, n_stars) "
+            "SELECT {run}, place / {size}, min(source_id), max(source_id), count(*) FROM ("
+            " SELECT s.source_id, row_number() OVER (ORDER BY s.source_id) - 1 AS place FROM {stars} s WHERE {chosen}"
+            ") x GROUP BY 2"
+        ).format(
+            run=run_id, size=STARS_A_CHUNK, chosen=chosen,
+            # a condition may speak of any measurement; without one the reference table says it all
+            stars=sql.Identifier("matched", "stars") if request.where else sql.Identifier("survey", reference.name),
+        )
+    )  # fmt: skip
+    n_stars = conn.execute(
+        "SELECT coalesce(sum(n_stars), 0) FROM msacat.run_chunks WHERE run_id = %s", [run_id]
+    ).fetchone()[0]  # type: ignore[index]
+    if n_stars == 0:
+        raise NoStars("no star to enrich", found=f"none among {RunRequest.in_words(request.to_json())}",
+                      next_step="loosen --where, or leave it out to enrich all")  # fmt: skip
+    conn.execute("UPDATE msacat.runs SET n_stars = %s WHERE run_id = %s", [n_stars, run_id])
+    create_run_tables(conn, run_id, kinds)
+    return run_id
+
+
+def write_chunks(
+    dsn: str | None,
+    run_id: int,
+    request: RunRequest,
+    features: StarFeatures,
+    predict: Callable[[StarBlock], Predicted],
+    kinds: list[str],
+    on_progress: Callable[[int], Any] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> int:
+    """Take chunks nobody holds until none is left; returns stars written by this worker.
+
+    Raises Interrupted when `should_stop()` turns true; the chunk in work is rolled back or committed whole.
+    """
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    written = 0
+    with connect(dsn) as conn:
+        columns = require_stars(conn)
+        bands = bands_of(conn)
+        while True:
+            if should_stop and should_stop():
+                raise Interrupted(f"run {run_id} stopped after {written} stars of this worker",
+                                  next_step=f"msacat enrich --resume {run_id}")  # fmt: skip
+            chunk = conn.execute(
+                "SELECT chunk, first_source_id, last_source_id FROM msacat.run_chunks "
+                "WHERE run_id = %s AND NOT done ORDER BY chunk FOR UPDATE SKIP LOCKED LIMIT 1",
+                [run_id],
+            ).fetchone()
+            if chunk is None:
+                conn.commit()
+                return written
+            n_stars = 0
+            for block in read_stars(
+                conn, features, columns, _chosen(conn, run_id, request), chunk[1], chunk[2]
+            ):
+                predicted = predict(block)
+                for kind in kinds:
+                    batch = _batch(kind, bands, run_id, block, predicted, features)
+                    copy_batches(conn, run_table(run_id, kind), batch.schema.names, [batch])
+                n_stars += len(block)
+            fault_point("enrich.before_ledger")
+            conn.execute(
+                "UPDATE msacat.run_chunks SET done = true, n_stars = %s, worker = %s, finished = clock_timestamp() "
+                "WHERE run_id = %s AND chunk = %s",
+                [n_stars, worker, run_id, chunk[0]],
+            )
+            fault_point("enrich.before_commit")
+            conn.commit()
+            written += n_stars
+            if on_progress:
+                on_progress(n_stars)
+
+
+def read_stars(
+    conn: Connection,
+    features: StarFeatures,
+    columns: list[str],
+    chosen: sql.Composable,
+    first: int,
+    last: int,
+):
+    """Yield StarBlocks of the chosen stars with first <= source_id <= last, in the order of source_id."""
+    query = sql.SQL(
+        "SELECT string_agg(bytes, ''::bytea ORDER BY place) FROM ("
+        " SELECT {row} AS bytes, row_number() OVER (ORDER BY s.source_id) - 1 AS place FROM matched.stars s"
+        " WHERE s.source_id BETWEEN {first} AND {last} AND {chosen}) x GROUP BY place / {n} ORDER BY place / {n}"
+    ).format(row=row_bytes(features, columns), first=first, last=last, chosen=chosen, n=STARS_A_MESSAGE)
+    payloads: list[bytes] = []
+    with conn.cursor(binary=True) as cursor:
+        for (payload,) in cursor.execute(query):
+            payloads.append(payload)
+            if len(payloads) == 4:
+                yield unpack_rows(b"".join(payloads), features)[0]
+                payloads = []
+    if payloads:
+        yield unpack_rows(b"".join(payloads), features)[0]
+
+
+def _chosen(conn: Connection, run_id: int, request: RunRequest) -> sql.Composable:
+    """The run's condition on alias s (source_id at least)."""
+    terms: list[sql.Composable] = [condition(conn, request.where)]
+    if request.ids is not None or request.new:
+        terms.append(sql.SQL("s.source_id IN (SELECT source_id FROM {})").format(_ids_table(run_id)))
+    return sql.SQL(" AND ").join(terms)
+
+
+def _ids_table(run_id: int) -> sql.Identifier:
+    return sql.Identifier("enriched", f"r{run_id}_requested")
+
+
+def _store_ids(conn: Connection, run_id: int, ids: list[int], reference: str) -> None:
+    if not ids:
+        raise UsageError("the list of ids is empty")
+    table = _ids_table(run_id)
+    conn.execute(sql.SQL("CREATE TABLE {} (source_id bigint PRIMARY KEY)").format(table))
+    with conn.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
+        for source_id in sorted(set(ids)):
+            copy.write_row((source_id,))
+    missing = conn.execute(
+        sql.SQL("SELECT source_id, count(*) OVER () FROM {} i WHERE NOT EXISTS (SELECT 1 FROM {} r "
+                "WHERE r.source_id = i.source_id) ORDER BY 1 LIMIT 1").format(
+            table, sql.Identifier("survey", reference))
+    ).fetchone()  # fmt: skip
+    if missing:
+        raise InputRejected(
+            f"{missing[1]} of the ids are not in the store", found=f"the first is {missing[0]}",
+            next_step=f"msacat ingest {reference} a file that holds them, or take them off the list",
+        )  # fmt: skip
+
+
+def _real(values: np.ndarray) -> pa.Array:
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    return pa.array(values, mask=~np.isfinite(values))
+
+
+def _real_array(values_BN: np.ndarray) -> pa.Array:
+    """A real[] a row; NULL where any element is missing (a half is whole or absent)."""
+    values_BN = np.ascontiguousarray(values_BN, dtype=np.float32)
+    n, width = values_BN.shape
+    missing_B = ~np.isfinite(values_BN).all(axis=1)
+    offsets = np.arange(n + 1, dtype=np.int32) * width
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(np.nan_to_num(values_BN).ravel()), mask=pa.array(missing_B)
+    )
+
+
+def _bits(flags_BM: np.ndarray, bits: list[int]) -> pa.Array:
+    weights = np.left_shift(np.int64(1), np.asarray(bits, np.int64))
+    return pa.array(np.where(flags_BM, weights[None, :], 0).sum(axis=1).astype(np.int64))
+
+
+def _batch(
+    kind: str, bands, run_id: int, block: StarBlock, p: Predicted, features: StarFeatures
+) -> pa.RecordBatch:
+    n = len(block)
+    values: dict[str, pa.Array] = {
+        "source_id": pa.array(block.source_id_B.astype(np.int64)),
+        "run_id": pa.array(np.full(n, run_id, np.int64)),
+    }
+    if kind == "magnitudes":
+        place = {name: i for i, name in enumerate(features.band_names)}
+        for band in bands:
+            i = place[band.name]
+            values[band.name] = _real(p.mag_BM[:, i])
+            values[f"{band.name}_err"] = _real(p.err68_BM[:, i])
+            values[f"{band.name}_err95"] = _real(p.err95_BM[:, i])
+        bit_of = {band.name: band.bit for band in bands}
+        bits = [bit_of[name] for name in features.band_names]
+        values["observed"] = _bits(p.observed_BM, bits)
+        values["suspect"] = _bits(p.suspect_BM, bits)
+        values["no_support"] = _bits(p.no_support_BM, bits)
+        values["through_xp"] = _bits(p.through_xp_BM, bits)
+        values["has_input"] = pa.array(np.asarray(p.has_input_B, bool))
+    elif kind == "xp_coefficients":
+        for half, part in (("bp", slice(0, HALF)), ("rp", slice(HALF, K))):
+            values[f"{half}_coefficients"] = _real_array(p.xp_BK[:, part])
+            values[f"{half}_coefficient_errors"] = _real_array(p.xp_err_BK[:, part])
+        values["bp_observed"] = pa.array(np.asarray(p.bp_observed_B, bool))
+        values["rp_observed"] = pa.array(np.asarray(p.rp_observed_B, bool))
+    elif kind == "embeddings":
+        values["embedding"] = _real_array(p.embedding_BE)
+    else:
+        for name in ("fe_h", "fe_h_lo", "fe_h_hi", "teff", "teff_err", "logg", "logg_err"):
+            values[name] = _real(getattr(p, f"{name}_B"))
+        values["suspect"] = pa.array(np.asarray(p.label_suspect_B, bool))
+    names = [column.name for column in columns_of(kind, bands)]
+    return pa.RecordBatch.from_arrays([values[name] for name in names], names=names)

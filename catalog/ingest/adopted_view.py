@@ -1,0 +1,208 @@
+"""The view that applies a survey file to an archive's own table: names, units, sentinels, ranges, quality bits.
+
+It gives the same values ingest would store. Positions and ids pass through untouched, so that the table's own
+indexes serve every query; rows without them are left out. The outer SELECT reads a sub-select: such a view
+is never updatable, so nothing can be written to the archive's table through it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from msacat.catalog.ingest.bind_columns import key_columns
+from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D, MAG_PER_RELATIVE_FLUX
+from msacat.catalog.ingest.quality_bits import quality_sql
+from msacat.catalog.surveys.survey_spec import Column, SurveySpec
+
+#: types of the archive's column a stored type can be read from without loss; ids and positions must be exact
+READABLE = {
+    "bigint": ("bigint", "integer", "smallint"),
+    "integer": ("integer", "smallint", "bigint"),
+    "smallint": ("smallint", "integer", "bigint"),
+    "double precision": ("double precision", "real", "numeric", "bigint", "integer", "smallint"),
+    "real": ("real", "double precision", "numeric", "bigint", "integer", "smallint"),
+    "boolean": ("boolean",),
+    "text": ("text", "character varying", "character"),
+    "real[55]": ("real[]", "double precision[]"),
+    "real[343]": ("real[]", "double precision[]"),
+}
+_WIDTH = {"bigint": 63, "integer": 31, "smallint": 15}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A column of the archive's table."""
+
+    name: str
+    type: str  # as format_type writes it, without a length
+    factor: float = 1.0  # its unit -> the unit the spec expects
+    computed: bool = False  # an input of the column's computation, not the value itself
+
+
+def adopted_view(
+    spec: SurveySpec, schema: str, table: str, sources: Mapping[str, tuple[Source, ...]], file_id: int
+) -> sql.Composed:
+    """CREATE VIEW survey.<name>. `sources`: stored column -> the archive's column(s) it is made from."""
+    keys = key_columns(spec)
+    cleaned: list[sql.Composable] = []
+    for column in spec.columns:
+        have = sources.get(column.name, ())
+        if not have:
+            value: sql.Composable = sql.SQL("NULL::{}").format(_type(column))
+        elif column.name in keys:
+            value = _reference(have[0])
+        else:
+            value = _cleaned(column, have)
+        cleaned.append(sql.SQL("{} AS {}").format(value, sql.Identifier(column.name)))
+    names: list[sql.Composable] = [sql.SQL("c.{}").format(sql.Identifier(c.name)) for c in spec.columns]
+    quality = quality_sql(spec, {c.name: n for c, n in zip(spec.columns, names, strict=True)})
+    names += [
+        sql.SQL("{} AS quality").format(quality),
+        sql.SQL("{}::integer AS file_id").format(sql.Literal(file_id)),
+    ]
+    if not spec.id.unique:
+        names.append(sql.SQL("0 AS file_row"))
+    return sql.SQL("CREATE VIEW {} AS SELECT {} FROM (SELECT {} FROM {} t WHERE {}) c").format(
+        sql.Identifier("survey", spec.name),
+        sql.SQL(", ").join(names),
+        sql.SQL(", ").join(cleaned),
+        sql.Identifier(schema, table),
+        _usable_rows(spec, sources),
+    )
+
+
+def _usable_rows(spec: SurveySpec, sources: Mapping[str, tuple[Source, ...]]) -> sql.Composed:
+    """The rows ingest would keep: NaN is greater than every number, so BETWEEN leaves it out."""
+    terms = [sql.SQL("{} IS NOT NULL").format(_reference(sources[spec.id.column][0]))]
+    if spec.position:
+        ra, dec = (_reference(sources[name][0]) for name in (spec.position.ra, spec.position.dec))
+        terms += [
+            sql.SQL("{} >= 0 AND {} < 360").format(ra, ra),
+            sql.SQL("{} BETWEEN -90 AND 90").format(dec),
+        ]
+    return sql.SQL(" AND ").join(terms)
+
+
+def _reference(source: Source) -> sql.Composed:
+    return sql.SQL("t.{}").format(sql.Identifier(source.name))
+
+
+def _type(column: Column) -> sql.SQL:
+    return sql.SQL(re.sub(r"\[\d+\]", "[]", column.type))  # type: ignore[arg-type]
+
+
+def _cleaned(column: Column, sources: tuple[Source, ...]) -> sql.Composable:
+    if sources[0].computed:
+        return _computed(column, sources)
+    source = sources[0]
+    value = _reference(source)
+    if column.type == "boolean":
+        return value
+    if column.type == "text":
+        return _text(column, value)
+    if column.type.endswith("]"):
+        return _array(column, source, value)
+    return _number(column, _without_sentinels(column, source), _bounds(column, source))
+
+
+def _text(column: Column, value: sql.Composable) -> sql.Composed:
+    missing = ["", "null", *(str(s) for s in column.sentinels)]
+    missing += [str(int(s)) for s in column.sentinels if isinstance(s, float) and s.is_integer()]
+    trimmed = sql.SQL("btrim({}::text)").format(value)
+    return sql.SQL("CASE WHEN {} NOT IN ({}) THEN {} END").format(
+        trimmed, sql.SQL(", ").join(map(sql.Literal, dict.fromkeys(missing))), trimmed
+    )
+
+
+def _array(column: Column, source: Source, value: sql.Composable) -> sql.Composed:
+    """All or nothing, as in ingest: one unusable element makes the spectrum NULL."""
+    length = int(column.type[column.type.index("[") + 1 : -1])
+    kind = sql.SQL(source.type)  # type: ignore[arg-type]
+    return sql.SQL(
+        "CASE WHEN cardinality({v}) = {n} AND array_position({v}, NULL) IS NULL "
+        "AND ARRAY['NaN', 'Infinity', '-Infinity']::{k} && {v} IS FALSE THEN {v}::real[] END"
+    ).format(v=value, n=length, k=kind)
+
+
+def _without_sentinels(column: Column, source: Source) -> sql.Composable:
+    """The number as published times its factor, NULL where it is a sentinel."""
+    value: sql.Composable = _reference(source)
+    sentinels = [s for s in column.sentinels if not isinstance(s, str)]
+    whole = column.type in _WIDTH
+    if sentinels:
+        kind = sql.SQL(source.type)  # type: ignore[arg-type]
+        usable = [s for s in sentinels if not source.type.endswith("int") or float(s).is_integer()]
+        if whole or source.type in _WIDTH:
+            usable = [s for s in usable if abs(s) <= 2 ** _WIDTH.get(source.type, 63)]
+        if usable:
+            text = [str(int(s)) if source.type in _WIDTH else repr(s) for s in usable]
+            value = sql.SQL("CASE WHEN {} NOT IN ({}) THEN {} END").format(
+                value,
+                sql.SQL(", ").join(sql.SQL("{}::{}").format(sql.Literal(t), kind) for t in text),
+                value,
+            )
+    if whole:
+        return value
+    value = sql.SQL("({})::double precision").format(value)
+    return sql.SQL("{} * {}").format(value, sql.Literal(source.factor)) if source.factor != 1.0 else value
+
+
+def _bounds(column: Column, source: Source) -> tuple[float, float] | None:
+    """What the stored type can hold, where the spec gives no narrower range."""
+    if column.range is not None:
+        return column.range
+    if column.type in _WIDTH:
+        if _WIDTH[source.type] <= _WIDTH[column.type]:
+            return None
+        return -(2.0 ** _WIDTH[column.type]), 2.0 ** _WIDTH[column.type] - 1
+    return -1e38, 1e38
+
+
+def _number(column: Column, value: sql.Composable, bounds: tuple[float, float] | None) -> sql.Composed:
+    kind = _type(column)
+    if bounds is None:
+        return sql.SQL("({})::{}").format(value, kind)
+    low, high = (sql.Literal(repr(b)) for b in bounds)
+    if column.type == "real":
+        # PostgreSQL raises an error where a double does not fit a real, too large or too small
+        return sql.SQL(
+            "CASE WHEN {v} BETWEEN -1e38 AND 1e38 THEN CASE WHEN {r} BETWEEN {low}::real AND {high}::real THEN {r} END END"
+        ).format(
+            v=value, low=low, high=high,
+            r=sql.SQL("(CASE WHEN abs({v}) < 1e-37 THEN 0 ELSE {v} END)::real").format(v=value),
+        )  # fmt: skip
+    return sql.SQL(
+        "CASE WHEN {v} BETWEEN {low}::double precision AND {high}::double precision THEN ({v})::{kind} END"
+    ).format(v=value, low=low, high=high, kind=kind)
+
+
+def _computed(column: Column, sources: tuple[Source, ...]) -> sql.Composed:
+    how = column.computed
+    assert how is not None
+    inputs = [_without_sentinels(column, s) for s in sources]
+    if how.transform == "gaia_id_from_text":
+        digits = sql.SQL("substring(btrim({}) from '([0-9]{{1,18}})$')").format(_reference(sources[0]))
+        return sql.SQL("({})::bigint").format(digits)
+    if how.transform in ("mjd_to_jyear", "jd_to_jyear"):
+        zero = J2000_MJD + (2400000.5 if how.transform == "jd_to_jyear" else 0.0)
+        value = sql.SQL("2000.0::double precision + (({}) - {}) / {}").format(
+            inputs[0], sql.Literal(repr(zero)), sql.Literal(repr(JULIAN_YEAR_D))
+        )
+    elif how.transform == "mag_from_flux":
+        value = sql.SQL("CASE WHEN {f} > 0 AND {f} < 1e300 THEN {z} - 2.5 * log({f}) END").format(
+            f=inputs[0], z=sql.Literal(how.zero_point)
+        )
+    else:  # mag_error_from_flux
+        value = sql.SQL(
+            "CASE WHEN {f} BETWEEN 1e-100 AND 1e100 AND {e} BETWEEN 1e-100 AND 1e100 "
+            "THEN sqrt(({c} * {e} / {f}) ^ 2 + {floor} ^ 2) END"
+        ).format(
+            f=inputs[0], e=inputs[1],
+            c=sql.Literal(repr(float(MAG_PER_RELATIVE_FLUX))) + sql.SQL("::double precision"),
+            floor=sql.Literal(repr(how.floor_mag)) + sql.SQL("::double precision"),
+        )  # fmt: skip
+    return _number(column, value, column.range or (-1e38, 1e38))

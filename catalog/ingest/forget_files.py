@@ -1,0 +1,103 @@
+"""Takes files, or a whole survey, out of the store again and marks what was built on them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from psycopg import Connection
+
+from msacat.catalog.errors import UsageError
+from msacat.catalog.ingest.ingest_ledger import ALREADY_STORED, remove_files, stale_names
+from msacat.catalog.ingest.replace_relation import replace_relation
+from msacat.catalog.server.advisory_lock import advisory_lock
+from msacat.catalog.store.register_survey import registered_specs
+from msacat.catalog.store.survey_table import create_table
+
+
+@dataclass
+class ForgetReport:
+    """What was taken out, and what stood on it.
+
+    models, runs   now marked stale: they were built on these rows
+    incomplete     files that skipped rows because these files held them already; forget and ingest them again
+    """
+
+    dataset: str
+    files: list[str]
+    rows: int
+    models: list[str] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
+    adopted_from: str | None = None  # the view went, this table was not touched
+
+
+def forget(conn: Connection, target: str, dataset: str | None = None) -> list[ForgetReport]:
+    """Undo the ingest of a file (by path or file_id), or of every file of a dataset, in one transaction.
+
+    target   a registered dataset, the path of an ingested file (it need not exist any more), or its file_id
+    dataset  says which, where one file was ingested as several datasets
+    Raises UsageError where nothing of that name was ingested. An adopted dataset loses its view; the archive's own
+    table is never touched.
+    """
+    conn.commit()
+    if dataset is None and target in registered_specs(conn):
+        reports = [_forget_dataset(conn, target)]
+    else:
+        reports = [_forget_files(conn, *found) for found in _files_called(conn, target, dataset)]
+    return reports
+
+
+def _files_called(
+    conn: Connection, target: str, dataset: str | None
+) -> list[tuple[str, list[int], list[str]]]:
+    rows = conn.execute(
+        "SELECT survey, file_id, path FROM msacat.files "
+        "WHERE (path = ANY(%s) OR file_id::text = %s) AND (%s::text IS NULL OR survey = %s) ORDER BY file_id",
+        [[target, os.path.abspath(target), os.path.realpath(target)], target, dataset, dataset],
+    ).fetchall()
+    conn.commit()
+    surveys = sorted({row[0] for row in rows})
+    if not rows:
+        raise UsageError(
+            f"nothing called '{target}' was ingested" + (f" as {dataset}" if dataset else ""),
+            expected="a dataset of this store, or the path or file_id of an ingested file",
+            next_step="`msacat status` lists datasets; table msacat.files lists files",
+        )
+    if len(surveys) > 1:
+        raise UsageError(
+            f"'{target}' was ingested as {' and '.join(surveys)}", next_step="say which with --dataset"
+        )
+    return [(surveys[0], [row[1] for row in rows], [row[2] for row in rows])]
+
+
+def _forget_files(conn: Connection, survey: str, file_ids: list[int], paths: list[str]) -> ForgetReport:
+    with advisory_lock(conn, f"forget {survey}"), conn.transaction():
+        models, runs = stale_names(conn, file_ids)
+        incomplete = [] if not file_ids else [
+            row[0]
+            for row in conn.execute(
+                "SELECT path FROM msacat.files WHERE survey = %s AND rows_rejected ? %s AND file_id <> ALL(%s) "
+                "ORDER BY file_id",
+                [survey, ALREADY_STORED, file_ids],
+            )
+        ]  # fmt: skip
+        rows = remove_files(conn, survey, file_ids, f"file forgotten: {', '.join(paths)}"[:500])
+    return ForgetReport(survey, paths, rows, models, runs, incomplete)
+
+
+def _forget_dataset(conn: Connection, survey: str) -> ForgetReport:
+    """Every file of the survey; an adopted one is unregistered as well, since it is nothing but a view."""
+    row = conn.execute("SELECT adopted_from FROM msacat.surveys WHERE name = %s", [survey]).fetchone()
+    files = conn.execute("SELECT file_id, path FROM msacat.files WHERE survey = %s", [survey]).fetchall()
+    conn.commit()
+    file_ids, paths = [f[0] for f in files], [f[1] for f in files]
+    if row is None or row[0] is None:
+        return _forget_files(conn, survey, file_ids, paths)
+    with advisory_lock(conn, f"forget {survey}"), conn.transaction():
+        models, runs = stale_names(conn, file_ids)
+        spec = registered_specs(conn)[survey]
+        # From here on an ordinary survey without rows: it may be ingested, or adopted again.
+        replace_relation(conn, spec, "VIEW", create_table(spec), adopted_from=None)
+        remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {row[0]}")
+    return ForgetReport(survey, paths, 0, models, runs, adopted_from=row[0])

@@ -1,0 +1,319 @@
+"""Survey files into their table: one file is one transaction, in with its ledger row or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+from psycopg import Connection, sql
+
+from msacat.catalog.errors import InputRejected, Interrupted, MsacatError, StoreUnavailable
+from msacat.catalog.ingest.bind_columns import bind_columns
+from msacat.catalog.ingest.clean_values import Cleaner
+from msacat.catalog.ingest.ingest_ledger import (
+    UNREADABLE,
+    FileReport,
+    close_entry,
+    find_by_content,
+    find_by_path,
+    open_entry,
+    remove_files,
+)
+from msacat.catalog.ingest.merge_repeats import merge_staged, staging_table
+from msacat.catalog.ingest.plan_ingest import IngestPlan, plan_ingest
+from msacat.catalog.read.checksums import file_checksums
+from msacat.catalog.read.read_survey_file import SurveyFile, open_survey_file
+from msacat.catalog.server.advisory_lock import advisory_lock
+from msacat.catalog.server.copy_batches import copy_batches
+from msacat.catalog.server.fault_points import fault_point
+from msacat.catalog.store.register_survey import register_survey
+
+__all__ = ["IngestPlan", "IngestReport", "plan_ingest", "rehearse_file", "rehearse_ingest", "run_ingest"]
+
+#: on_progress(bytes of finished files, bytes of all files, words)
+Progress = Callable[[float, float, str], None]
+#: a deadlock of two files that overlap each other is broken by the server; the loser starts its file again
+ATTEMPTS = 3
+
+
+@dataclass
+class IngestReport:
+    """What an ingest did, file by file."""
+
+    dataset: str
+    files: list[FileReport] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    @property
+    def refused(self) -> list[FileReport]:
+        return [f for f in self.files if f.outcome == "refused"]
+
+    @property
+    def rows_kept(self) -> int:
+        return sum(f.rows_kept for f in self.files)
+
+
+def run_ingest(
+    conn: Connection,
+    plan: IngestPlan,
+    keep_going: bool = False,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> IngestReport:
+    """Ingest the files of a plan, one transaction each.
+
+    `should_stop` is asked between files: the report then says `interrupted`. Without `keep_going` the first
+    file that is refused ends the run (files before it stay); with it the report lists every refusal.
+    """
+    return _each_file(conn, plan, _ingest, keep_going, on_progress, should_stop)
+
+
+def rehearse_ingest(
+    conn: Connection,
+    plan: IngestPlan,
+    keep_going: bool = False,
+    on_progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> IngestReport:
+    """Read and clean every file as `run_ingest` would, and write nothing.
+
+    Clashes with rows already stored are not looked for. `bytes_stored` estimates the space.
+    """
+    return _each_file(conn, plan, _rehearse, keep_going, on_progress, should_stop)
+
+
+def _each_file(
+    conn: Connection,
+    plan: IngestPlan,
+    do: Callable[..., FileReport],
+    keep_going: bool,
+    on_progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
+) -> IngestReport:
+    conn.commit()  # each file has its own transaction; whatever reading came before ends here
+    started = time.monotonic()
+    report = IngestReport(plan.spec.name, skipped=[str(p) for p in plan.skipped])
+    done, total = 0, plan.bytes
+    for path in plan.files:
+        if should_stop is not None and should_stop():
+            report.interrupted = True
+            break
+
+        def tell(words: str, done: int = done, name: str = path.name) -> None:
+            if on_progress is not None:
+                on_progress(done, total, f"{name}: {words}")
+
+        began = time.monotonic()
+        try:
+            one = do(conn, plan, path, tell)
+        except MsacatError as error:
+            if not keep_going or isinstance(error, StoreUnavailable | Interrupted):
+                if not conn.closed:
+                    _analyze(conn, plan, report)
+                raise
+            one = FileReport(plan.spec.name, str(path), "refused", error=str(error))
+        one.seconds = time.monotonic() - began
+        report.files.append(one)
+        done += path.stat().st_size
+    _analyze(conn, plan, report)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _analyze(conn: Connection, plan: IngestPlan, report: IngestReport) -> None:
+    """Fresh statistics for the planner, once for all files of the run."""
+    if any(f.outcome in ("ingested", "replaced") for f in report.files):
+        conn.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("survey", plan.spec.name)))
+        conn.commit()
+
+
+def _ingest(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
+    """One file, with what the server may throw turned into words."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _ingest_once(conn, plan, path, tell)
+        except psycopg.errors.DeadlockDetected:
+            if attempt == ATTEMPTS:
+                raise
+        except psycopg.errors.DiskFull as error:
+            raise StoreUnavailable(
+                "the server's disk is full; nothing of this file was stored",
+                file=str(path),
+                found=str(error).strip(),
+                next_step="free space, then repeat the command: it continues with this file",
+            ) from error
+        except (psycopg.errors.DataError, psycopg.errors.IntegrityError) as error:
+            raise InputRejected(
+                "the server refused the rows; nothing of this file was stored",
+                file=str(path),
+                found=str(error).strip(),
+                next_step="please report it: msacat should have caught this itself",
+            ) from error
+        except psycopg.OperationalError as error:
+            if not conn.closed and not conn.broken:
+                raise
+            raise Interrupted(
+                "the connection was lost; nothing of this file was stored",
+                file=str(path),
+                found=str(error).strip(),
+                next_step="repeat the command: it continues with this file",
+            ) from error
+    raise AssertionError("unreachable")
+
+
+def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
+    spec = plan.spec
+    tell("checksum")
+    started, before = datetime.now(UTC), path.stat()
+    checksums = file_checksums(path)
+    content = checksums[1]
+    # Two ingests of one file: the second waits, then finds it there. Different files go in parallel.
+    with advisory_lock(conn, f"ingest of {spec.name} {content[:16]}", wait=True, tell=tell):
+        fault_point("ingest.locked")
+        known, old = _known(conn, plan, path, content)
+        if known is not None:
+            return known
+        with conn.transaction():
+            register_survey(conn, spec)
+            if old is not None:
+                remove_files(conn, spec.name, [old], f"file replaced: {path.name}")
+            with _open(plan, path) as source:
+                file_id = open_entry(conn, spec, str(path), checksums, source.format, started)
+                fault_point("ingest.ledger_row")
+                cleaner = _load(conn, plan, path, source, file_id, tell)
+            fault_point("ingest.copied")
+            after = path.stat()
+            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise InputRejected(
+                    "the file changed while it was read; nothing of it was stored",
+                    file=str(path),
+                    next_step="repeat the command when the file is complete",
+                )
+            close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused)
+            fault_point("ingest.before_commit")
+        fault_point("ingest.committed")
+    return _report(path, "ingested" if old is None else "replaced", source, cleaner, file_id)
+
+
+def _open(plan: IngestPlan, path: Path) -> SurveyFile:
+    return open_survey_file(path, file_columns=plan.spec.file_columns, max_bad_rows=plan.max_bad_rows)
+
+
+def _known(
+    conn: Connection, plan: IngestPlan, path: Path, content: str
+) -> tuple[FileReport | None, int | None]:
+    """(report, None) for bytes already in; (None, file_id to replace or None) otherwise. Leaves no transaction open."""
+    same = find_by_content(conn, plan.spec.name, content)
+    old = find_by_path(conn, plan.spec.name, str(path))
+    conn.commit()
+    if same is not None:
+        return FileReport(plan.spec.name, str(path), "already there", file_id=same.file_id), None
+    if old is not None and not plan.replace:
+        raise InputRejected(
+            f"a file of this name was ingested on {old.committed:%Y-%m-%d}, with other contents",
+            file=str(path),
+            expected=f"sha256 {old.content_sha256[:16]}… (file {old.file_id}, {old.rows_kept} rows)",
+            found=f"sha256 {content[:16]}…",
+            next_step="`--replace` removes the old rows and stores these instead",
+        )
+    return None, old.file_id if old is not None else None
+
+
+def _load(
+    conn: Connection,
+    plan: IngestPlan,
+    path: Path,
+    source: SurveyFile,
+    file_id: int,
+    tell: Callable[[str], None],
+) -> Cleaner:
+    """COPY straight into the table; where an id is there already, once more through a staging table."""
+    spec = plan.spec
+    binding = bind_columns(spec, source.columns, str(path), source.format)
+    columns = [b.column.name for b in binding.columns if b.sources] + ["quality", "file_id"]
+    cleaner = Cleaner(binding, str(path), plan.reference_release)
+    try:
+        with conn.transaction():
+            target = sql.Identifier("survey", spec.name)
+            direct = columns if spec.id.unique else [*columns, "file_row"]
+            copy_batches(conn, target, direct, _cleaned(source, cleaner, file_id, tell))
+    except psycopg.errors.UniqueViolation:
+        cleaner = Cleaner(binding, str(path), plan.reference_release)
+        staged = staging_table(conn, spec)
+        copy_batches(conn, staged, [*columns, "file_row"], _cleaned(source, cleaner, file_id, tell))
+        fault_point("ingest.staged")
+        repeats = merge_staged(conn, spec, staged, columns, str(path))
+        cleaner.counts.rejected.update(repeats)
+        cleaner.counts.rows_kept -= sum(repeats.values())
+    return cleaner
+
+
+def _cleaned(source: SurveyFile, cleaner: Cleaner, file_id: int, tell: Callable[[str], None]) -> Iterator:
+    for first_row, batch in source.batches(cleaner.binding.wanted, rows=_rows_a_batch(cleaner)):
+        yield cleaner.clean(first_row, batch, file_id)
+        tell(f"{cleaner.counts.rows_read} rows")
+        fault_point("ingest.copying")
+    if source.rows_bad:
+        cleaner.counts.rows_read += source.rows_bad
+        cleaner.counts.rejected[UNREADABLE] += source.rows_bad
+
+
+def _rows_a_batch(cleaner: Cleaner) -> int:
+    """Bounded memory: some 30 MB a batch, whatever the row holds."""
+    return 4096 if any("[" in b.column.type for b in cleaner.binding.columns) else 65536
+
+
+def _rehearse(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
+    tell("checksum")
+    known, old = _known(conn, plan, path, file_checksums(path)[1])
+    if known is not None:
+        return known
+    report = rehearse_file(plan, path, tell)
+    report.outcome = "would be ingested" if old is None else "would be replaced"
+    return report
+
+
+def rehearse_file(
+    plan: IngestPlan, path: Path, tell: Callable[[str], None] = lambda words: None
+) -> FileReport:
+    """Read and clean one file without a store: the counts that an ingest would write."""
+    stored = 0
+    with _open(plan, path) as source:
+        binding = bind_columns(plan.spec, source.columns, str(path), source.format)
+        cleaner = Cleaner(binding, str(path), plan.reference_release)
+        for batch in _cleaned(source, cleaner, 0, tell):
+            stored += _bytes_stored(batch)
+    report = _report(path, "would be ingested", source, cleaner)
+    report.bytes_stored = stored
+    return report
+
+
+def _bytes_stored(batch) -> int:
+    """Space a batch takes in the table: its values, a row header (24 + 4), array headers, key and Q3C entries (64)."""
+    arrays = sum(1 for f in batch.schema if f.type.num_fields)
+    return int(batch.nbytes + batch.num_rows * (28 + 64 + 28 * arrays))
+
+
+def _report(
+    path: Path, outcome: str, source: SurveyFile, cleaner: Cleaner, file_id: int | None = None
+) -> FileReport:
+    counts, binding = cleaner.counts, cleaner.binding
+    return FileReport(
+        dataset=binding.spec.name,
+        path=str(path),
+        outcome=outcome,
+        file_id=file_id,
+        format=source.format,
+        rows_read=counts.rows_read,
+        rows_kept=counts.rows_kept,
+        rows_rejected=dict(counts.rejected),
+        values_nulled=dict(counts.nulled),
+        columns_unused=list(binding.unused),
+        columns_absent=list(binding.absent),
+    )

@@ -1,0 +1,162 @@
+"""The ledger of files: what came from where, what cleaning did to it, and what stands on it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection, sql
+
+from msacat.catalog.ingest.clean_values import CleanCounts
+from msacat.catalog.server.package_version import code_version
+from msacat.catalog.surveys.survey_spec import SurveySpec
+
+#: rows a file repeats, or another file brought before: known twice, stored once
+REPEATED, ALREADY_STORED = "repeated in file", "already stored"
+#: lines dropped under --max-bad-rows
+UNREADABLE = "unreadable line"
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """A file as the ledger knows it."""
+
+    file_id: int
+    survey: str
+    path: str
+    content_sha256: str
+    rows_kept: int
+    committed: datetime
+
+
+@dataclass
+class FileReport:
+    """What happened, or in a rehearsal would happen, to one file.
+
+    outcome  'ingested', 'replaced', 'already there', 'refused'; in a rehearsal 'would be ingested' etc.
+    """
+
+    dataset: str
+    path: str
+    outcome: str
+    file_id: int | None = None
+    format: str | None = None
+    rows_read: int = 0
+    rows_kept: int = 0
+    rows_rejected: dict[str, int] = field(default_factory=dict)
+    values_nulled: dict[str, int] = field(default_factory=dict)
+    columns_unused: list[str] = field(default_factory=list)
+    columns_absent: list[str] = field(default_factory=list)
+    bytes_stored: int = 0  # estimate of table and indexes
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def find_by_content(conn: Connection, survey: str, content_sha256: str) -> LedgerEntry | None:
+    """The file with these decompressed bytes, whatever its name."""
+    return _entry(conn, "content_sha256 = %s", survey, content_sha256)
+
+
+def find_by_path(conn: Connection, survey: str, path: str) -> LedgerEntry | None:
+    return _entry(conn, "path = %s", survey, path)
+
+
+def _entry(conn: Connection, condition: str, survey: str, value: str) -> LedgerEntry | None:
+    row = conn.execute(
+        sql.SQL(
+            "SELECT file_id, survey, path, content_sha256, rows_kept, committed FROM msacat.files "
+            "WHERE survey = %s AND {} ORDER BY file_id DESC LIMIT 1"
+        ).format(sql.SQL(condition)),  # type: ignore[arg-type]
+        [survey, value],
+    ).fetchone()
+    return LedgerEntry(*row) if row else None
+
+
+def open_entry(
+    conn: Connection,
+    spec: SurveySpec,
+    path: str,
+    checksums: tuple[str, str, int],
+    file_format: str,
+    started: datetime,
+) -> int:
+    """Insert the file's row and return its file_id; `close_entry` gives the counts in the same transaction."""
+    raw, content, n_bytes = checksums
+    row = conn.execute(
+        "INSERT INTO msacat.files (survey, release, path, bytes, raw_sha256, content_sha256, format, rows_read, "
+        "rows_kept, spec_version, spec_fingerprint, code_version, host, started) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, 0, 0, %s, %s, %s, %s, %s) RETURNING file_id",
+        [spec.name, spec.release, path, n_bytes, raw, content, file_format, spec.version, spec.fingerprint,
+         code_version(), socket.gethostname(), started],
+    ).fetchone()  # fmt: skip
+    assert row is not None
+    return int(row[0])
+
+
+def close_entry(conn: Connection, file_id: int, counts: CleanCounts, unused: Sequence[str]) -> None:
+    """Write the counts of a file whose rows are all in."""
+    conn.execute(
+        "UPDATE msacat.files SET rows_read = %s, rows_kept = %s, rows_rejected = %s, values_nulled = %s, "
+        "columns_unused = %s, min_source_id = %s, max_source_id = %s, committed = clock_timestamp() WHERE file_id = %s",
+        [counts.rows_read, counts.rows_kept, json.dumps(dict(counts.rejected)), json.dumps(dict(counts.nulled)),
+         list(unused), counts.min_source_id, counts.max_source_id, file_id],
+    )  # fmt: skip
+
+
+def remove_files(conn: Connection, survey: str, file_ids: Sequence[int], reason: str) -> int:
+    """Delete the files' rows and ledger rows, and mark what stands on them; returns the rows deleted.
+
+    The caller commits: the rows go in one transaction with whatever replaces them.
+    """
+    ids = list(file_ids)
+    deleted = conn.execute(
+        sql.SQL("DELETE FROM {} WHERE file_id = ANY(%s)").format(sql.Identifier("survey", survey)), [ids]
+    ).rowcount
+    conn.execute("DELETE FROM msacat.files WHERE file_id = ANY(%s)", [ids])
+    mark_stale(conn, ids, reason)
+    # No fingerprint equals NULL: the next crossmatch redoes whatever these rows took part in.
+    conn.execute(
+        "UPDATE msacat.crossmatches SET fingerprint = NULL WHERE dataset = %(name)s OR reference = %(name)s",
+        {"name": survey},
+    )
+    return deleted
+
+
+def mark_stale(conn: Connection, file_ids: Sequence[int], reason: str) -> None:
+    """Models and runs built on these files keep their rows and say that they are out of date."""
+    for table in ("learned.models", "msacat.runs"):
+        schema, name = table.split(".")
+        conn.execute(
+            sql.SQL(
+                "UPDATE {} SET state = 'stale', stale_reason = %s WHERE file_ids && %s::integer[] AND state <> ALL(%s)"
+            ).format(sql.Identifier(schema, name)),
+            [reason, list(file_ids), ["stale", "dropped"]],
+        )
+
+
+def stale_names(conn: Connection, file_ids: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Names of the models and numbers of the runs built on these files."""
+    models = conn.execute(
+        "SELECT name FROM learned.models WHERE file_ids && %s::integer[] ORDER BY name", [list(file_ids)]
+    ).fetchall()
+    runs = conn.execute(
+        "SELECT run_id FROM msacat.runs WHERE file_ids && %s::integer[] AND state <> 'dropped' ORDER BY run_id",
+        [list(file_ids)],
+    ).fetchall()
+    return [r[0] for r in models], [r[0] for r in runs]
+
+
+def files_of(conn: Connection, survey: str) -> list[dict[str, Any]]:
+    """Every file of a survey, oldest first, as dictionaries for printing."""
+    cursor = conn.execute(
+        "SELECT file_id, path, format, rows_read, rows_kept, rows_rejected, values_nulled, committed "
+        "FROM msacat.files WHERE survey = %s ORDER BY file_id",
+        [survey],
+    )
+    assert cursor.description is not None
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]

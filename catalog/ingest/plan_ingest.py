@@ -1,0 +1,143 @@
+"""Decides what an ingest would read: the survey file, the release, the files behind folders and globs."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psycopg import Connection
+
+from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.read.read_survey_file import open_survey_file
+from msacat.catalog.store.register_survey import find_spec
+from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.survey_spec import SurveySpec
+
+#: how the reader says that content is no table, as against a table that is damaged
+NO_KNOWN_FORMAT = "in no format msacat reads"
+#: roles whose rows are keyed by the reference release's source_id
+OF_THE_REFERENCE = ("reference", "spectra", "matches")
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """What `run_ingest` is to do; made by `plan_ingest`."""
+
+    spec: SurveySpec
+    files: tuple[Path, ...]  # absolute, links resolved, in the order they will be read
+    reference_release: str | None  # every Gaia id must belong to it
+    replace: bool = False
+    max_bad_rows: int = 0
+    skipped: tuple[Path, ...] = field(default=())  # files of a folder that no reader recognises
+
+    @property
+    def bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+
+def plan_ingest(
+    conn: Connection,
+    dataset: str,
+    paths: Iterable[str | Path],
+    replace: bool = False,
+    max_bad_rows: int = 0,
+) -> IngestPlan:
+    """Find the survey file of `dataset` and every file behind `paths` (files, folders, globs); reads nothing yet.
+
+    Raises UsageError for an unknown dataset or a path that leads nowhere, InputRejected for a dataset of
+    another release than the store's, or one that was adopted.
+    """
+    spec = find_spec(conn, dataset)
+    row = conn.execute("SELECT adopted_from FROM msacat.surveys WHERE name = %s", [dataset]).fetchone()
+    if row and row[0] is not None:
+        raise UsageError(
+            f"'{dataset}' is a view over {row[0]}, which msacat never writes to",
+            next_step=f"load the rows into {row[0]} yourself, or `msacat forget {dataset}` and ingest",
+        )
+    files, skipped = expand_paths(paths, spec.file_columns)
+    return IngestPlan(spec, files, reference_release(conn, spec), replace, max_bad_rows, skipped)
+
+
+def reference_release(conn: Connection, spec: SurveySpec) -> str | None:
+    """The release this store's source_ids belong to: recorded, else implied by what it already holds.
+
+    Raises InputRejected when `spec` speaks of another.
+    """
+    row = conn.execute("SELECT release FROM msacat.releases WHERE is_reference").fetchone()
+    if row is None:  # spectra or matches may have come before the reference itself
+        row = conn.execute(
+            "SELECT release FROM msacat.surveys WHERE role = ANY(%s) ORDER BY name LIMIT 1",
+            [list(OF_THE_REFERENCE)],
+        ).fetchone()
+    if spec.role in OF_THE_REFERENCE:
+        if row is not None and row[0] != spec.release:
+            raise InputRejected(
+                f"{spec.name} belongs to another release than this store's stars",
+                expected=f"{row[0]}, the reference release of this store",
+                found=spec.release,
+                next_step="one store holds one reference release: use another database for the other",
+            )
+        return spec.release
+    if row is not None:
+        return str(row[0])
+    builtin = {s.release for s in builtin_specs().values() if s.role == "reference"}
+    return builtin.pop() if len(builtin) == 1 else None
+
+
+def expand_paths(
+    paths: Iterable[str | Path], file_columns: Sequence[str] = ()
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """(files, skipped): files as named, the tables directly in a folder, globs (`**` too), both sorted.
+
+    A file named twice is read once. In a folder what is no table at all (a README, checksums) is skipped and
+    reported; named outright it is refused when it is read. A damaged table is never skipped.
+    """
+    files: dict[Path, None] = {}
+    skipped: dict[Path, None] = {}
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            inside = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
+            known = [p for p in inside if _is_table(p, file_columns)]
+            if not known:
+                raise InputRejected(
+                    "nothing in this folder is a survey file",
+                    file=str(path),
+                    expected="ECSV, CSV, FITS, VOTable, Parquet, IPAC or '|' files, compressed or not",
+                    found=_listing(inside) or "no files (folders inside it are not entered)",
+                    next_step="name the files, or use a glob such as 'FOLDER/**/*.csv.gz'",
+                )
+            files.update(dict.fromkeys(_absolute(p) for p in known))
+            skipped.update(dict.fromkeys(_absolute(p) for p in inside if p not in known))
+        elif path.exists():
+            files[_absolute(path)] = None
+        elif glob.has_magic(str(given)):
+            found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if os.path.isfile(p)]
+            if not found:
+                raise UsageError(f"no file matches {given}", next_step="check the pattern and its quoting")
+            files.update(dict.fromkeys(_absolute(p) for p in found))
+        else:
+            raise UsageError("no such file or folder", file=str(given))
+    if not files:
+        raise UsageError("no files were named")
+    return tuple(files), tuple(skipped)
+
+
+def _is_table(path: Path, file_columns: Sequence[str]) -> bool:
+    try:
+        with open_survey_file(path, file_columns=file_columns):
+            return True
+    except InputRejected as error:
+        return NO_KNOWN_FORMAT not in error.message
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _listing(paths: list[Path]) -> str:
+    names = [p.name for p in paths[:5]]
+    return ", ".join(names) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")

@@ -1,0 +1,199 @@
+"""Read-only questions to the store: SQL, cones, and XP spectra for GaiaXPy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg import Connection, sql
+
+from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.server.connect import connect
+from msacat.catalog.server.q3c import cone
+from msacat.catalog.store.column_comments import Described
+
+HALF = 55
+#: lower triangle of a 55 x 55 correlation matrix; published correlations are not stored
+N_CORRELATIONS = 1485
+#: statements that only read; the server refuses a write inside them as well
+READING = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
+_BEFORE_FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
+#: a cancelled query still sends what is under way: small pieces keep that little
+ROWS_A_MESSAGE = 500
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """Rows of a query; `truncated` says that more would have come.
+
+    types       PostgreSQL's name of each column's type: int8, float4, float4[], text, …
+    described   by column name, for columns that come straight from a table or view
+    """
+
+    columns: list[str]
+    types: list[str]
+    rows: list[tuple]
+    truncated: bool
+    described: dict[str, Described] = field(default_factory=dict)
+
+    def require_distinct_names(self) -> None:
+        """UsageError where two columns have one name: JSON and files would lose one of them."""
+        if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
+            raise UsageError(
+                f"two columns are called {', '.join(twice)}", next_step="give them names of their own with AS"
+            )
+
+
+def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> QueryResult:
+    """Run one reading statement in a read-only transaction; at most `max_rows` rows leave the server's hands.
+
+    Raises UsageError for a syntax error, a second statement or a write, InputRejected on timeout.
+    """
+    text = text.strip().rstrip(";")
+    _refuse_other_statements(text)
+    rows: list[tuple] = []
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute("SET TRANSACTION READ ONLY")
+            conn.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(timeout_s * 1000)}ms"])
+            # A stream, so that a table of any size can be asked for its first rows; its protocol refuses a
+            # second statement. Closing it early cancels the query.
+            with conn.cursor() as cursor, closing(cursor.stream(text, size=ROWS_A_MESSAGE)) as stream:  # type: ignore[arg-type]
+                for row in stream:
+                    rows.append(row)
+                    if len(rows) > max_rows:
+                        break
+                names, types, origins = _columns(cursor)
+            if not rows:  # then the stream has told nothing of its columns
+                with conn.cursor() as cursor:
+                    cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
+                    names, types, origins = _columns(cursor)
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise UsageError(f"query only reads: {str(error).strip()}",
+                         next_step="psql, with the rights of your own role, for anything else") from None  # fmt: skip
+    except psycopg.errors.QueryCanceled:
+        raise InputRejected(
+            f"the query took longer than {timeout_s:g} s", next_step="raise --timeout"
+        ) from None
+    except psycopg.OperationalError:
+        raise  # the server went away: not the query's fault
+    except psycopg.Error as error:
+        unknown = isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
+        raise UsageError(
+            f"the server refused the query: {str(error).strip()}",
+            next_step="`msacat describe` lists tables and views, `msacat describe NAME` their columns"
+            if unknown
+            else None,
+        ) from None
+    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, _described(conn, origins))
+
+
+def _refuse_other_statements(text: str) -> None:
+    start = _BEFORE_FIRST_WORD.match(text)
+    word = re.match(r"\w*", text[start.end() if start else 0 :])
+    first = word.group().upper() if word else ""
+    if first not in READING:
+        raise UsageError(
+            "query only reads", expected=f"one statement that begins with {', '.join(READING)}",
+            found=first or "nothing", next_step="psql, with the rights of your own role, for anything else",
+        )  # fmt: skip
+
+
+def cone_query(ra_deg: float, dec_deg: float, radius_arcmin: float, max_rows: int) -> sql.Composed:
+    """SELECT * FROM enriched.stars inside a cone, the nearest `max_rows` first."""
+    inside = cone("ra", "dec", ra_deg, dec_deg, radius_arcmin / 60)
+    return sql.SQL(
+        "SELECT * FROM enriched.stars WHERE {} ORDER BY q3c_dist(ra, dec, {}, {}) LIMIT {}"
+    ).format(inside, ra_deg, dec_deg, max_rows)
+
+
+def read_xp(
+    dsn: str | None = None,
+    where: str | None = None,
+    source_ids: Sequence[int] | None = None,
+    limit: int | None = None,
+) -> Any:
+    """XP coefficients, published or predicted, as the DataFrame `gaiaxpy.generate` and `calibrate` take as it is.
+
+    Parameters
+    ----------
+    dsn : server; default as the command line's.
+    where : SQL condition on the columns of enriched.stars, e.g. "gaia_g > 17.65 AND NOT bp_observed".
+    source_ids : only these stars, in this order; every one gets a row, NaN where nothing is known.
+    limit : at most this many rows.
+
+    Returns a pandas.DataFrame: source_id (int64), for bp and rp `_n_parameters`, `_standard_deviation`,
+    `_coefficients` and `_coefficient_errors` (55, Gaia internal flux units), `_coefficient_correlations` (zeros:
+    published correlations are not stored), `_n_relevant_bases`, and bp_observed, rp_observed (False: predicted).
+    """
+    import pandas as pd
+
+    records = list(_xp_records(dsn, where, source_ids, limit))
+    if source_ids is not None:
+        found = {record["source_id"]: record for record in records}
+        records = [
+            found.get(int(s)) or _xp_record(int(s), None, None, None, None, None, None) for s in source_ids
+        ]
+    columns = list(_xp_record(0, None, None, None, None, None, None))
+    return pd.DataFrame(records, columns=columns).astype({"source_id": "int64"}).reset_index(drop=True)
+
+
+def _xp_records(
+    dsn: str | None, where: str | None, source_ids: Sequence[int] | None, limit: int | None
+) -> Iterator[dict]:
+    terms: list[sql.Composable] = [sql.SQL("({}\n)").format(sql.SQL(where)) if where else sql.SQL("true")]
+    if source_ids is not None:
+        terms.append(
+            sql.SQL("source_id = ANY ({}::bigint[])").format(sql.Literal([int(s) for s in source_ids]))
+        )
+    text = sql.SQL(
+        "SELECT source_id, bp_coefficients, bp_coefficient_errors, bp_observed, rp_coefficients, "
+        "rp_coefficient_errors, rp_observed FROM enriched.stars WHERE {} ORDER BY source_id LIMIT {}"
+    ).format(sql.SQL(" AND ").join(terms), sql.Literal(limit))
+    with connect(dsn, read_only=True) as conn:
+        try:
+            for row in conn.execute(text, prepare=True):
+                yield _xp_record(*row)
+        except psycopg.errors.UndefinedTable:
+            raise InputRejected("no run is published yet", next_step="msacat enrich") from None
+        except psycopg.errors.UndefinedColumn as error:
+            raise UsageError(f"where: {str(error).strip()}") from None
+
+
+def _xp_record(source_id, bp, bp_err, bp_observed, rp, rp_err, rp_observed) -> dict:
+    record: dict[str, Any] = {"source_id": source_id}
+    for half, values, errors in (("bp", bp, bp_err), ("rp", rp, rp_err)):
+        record[f"{half}_n_parameters"] = HALF
+        record[f"{half}_standard_deviation"] = 1.0  # cancels: gaiaxpy only multiplies and divides by it
+        record[f"{half}_n_relevant_bases"] = HALF
+        for key, array in (("coefficients", values), ("coefficient_errors", errors)):
+            record[f"{half}_{key}"] = (
+                np.full(HALF, np.nan) if array is None else np.asarray(array, dtype=np.float64)
+            )
+        record[f"{half}_coefficient_correlations"] = np.zeros(N_CORRELATIONS)
+    return record | {"bp_observed": bool(bp_observed), "rp_observed": bool(rp_observed)}
+
+
+def _columns(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
+    """Names, types, and the table and column (oid, number) each comes from unchanged, as the server tells it."""
+    columns, result = cursor.description or [], cursor.pgresult
+    origins = {}
+    for i, column in enumerate(columns):
+        origin = (result.ftable(i), result.ftablecol(i)) if result else (0, 0)
+        if all(origin):
+            origins[column.name] = origin
+    return [c.name for c in columns], [c.type_display for c in columns], origins
+
+
+def _described(conn: Connection, origins: dict[str, tuple[int, int]]) -> dict[str, Described]:
+    described = {}
+    for name, origin in origins.items():
+        row = conn.execute("SELECT col_description(%s::oid, %s)", origin).fetchone()
+        if row and row[0]:
+            described[name] = Described.parse(row[0])
+    return described

@@ -1,0 +1,134 @@
+"""Check the database msacat would use: reachable, new enough, Q3C, rights, schema; and how to mend each fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+
+from msacat.catalog.errors import MsacatError
+from msacat.catalog.server.check_machine import Check, check_disk, check_machine, check_programs
+from msacat.catalog.server.connect import connect, describe_server, is_private, private_server, resolve_dsn
+from msacat.catalog.server.postgres_binaries import apt_install
+from msacat.catalog.server.require_store import check_revision, store_revision
+
+SCHEMAS = ("msacat", "survey", "matched", "learned", "enriched")
+
+
+def check_all(dsn: str | None = None) -> list[Check]:
+    """Every finding about this machine and the server that `dsn` (or the environment) means."""
+    return [*check_machine(), *_check_server(dsn)]
+
+
+def exit_code(checks: list[Check]) -> int:
+    """0: nothing wrong (warnings allowed); 3: the database cannot be used; 1: another fault."""
+    faults = [check for check in checks if check.state == "fault"]
+    if any(check.concerns_server for check in faults):
+        return 3
+    return 1 if faults else 0
+
+
+def _check_server(dsn: str | None) -> Iterator[Check]:
+    try:
+        resolved = resolve_dsn(dsn)
+    except MsacatError as error:
+        yield from check_programs()
+        yield _fault("server", error)
+        return
+    if is_private(resolved):
+        yield from check_programs()
+        yield check_disk("disk of the server", private_server().folder)
+    try:
+        conn = connect(resolved, autocommit=True, application="msacat doctor")
+    except MsacatError as error:
+        yield _fault("server", error)
+        return
+    with conn:
+        yield Check("server", "ok", describe_server(conn))
+        yield Check("server version", "ok", f"PostgreSQL {conn.info.parameter_status('server_version')}")
+        yield check_encoding(conn)
+        yield check_q3c(conn)
+        yield from check_rights(conn)
+        yield check_schema(conn)
+
+
+def check_encoding(conn: psycopg.Connection) -> Check:
+    """Names and comments hold more than ASCII, and COPY sends UTF-8."""
+    encoding = conn.info.parameter_status("server_encoding")
+    if encoding == "UTF8":
+        return Check("encoding", "ok", "UTF8")
+    mend = "createdb --encoding=UTF8 --template=template0 NAME, and name that database"
+    return Check("encoding", "fault", f"{encoding}, expected UTF8", mend, True)
+
+
+def check_q3c(conn: psycopg.Connection) -> Check:
+    """Q3C answers in this database, or what installs it (package, superuser, extension)."""
+    name, database, major = "q3c", conn.info.dbname, conn.info.server_version // 10000
+    if _one(conn, "SELECT to_regproc('q3c_version') IS NOT NULL"):
+        return Check(name, "ok", f"Q3C {_one(conn, 'SELECT q3c_version()')}")
+    schema = _one(
+        conn,
+        "SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'q3c'",
+    )
+    if schema:
+        mend = f"as its owner: psql -d {database} -c 'ALTER EXTENSION q3c SET SCHEMA public'"
+        return Check(name, "fault", f"in schema {schema!r}, which is not on the search path", mend, True)
+    create = f"psql -d {database} -c 'CREATE EXTENSION q3c'"
+    if not _one(conn, "SELECT count(*) FROM pg_available_extensions WHERE name = 'q3c'"):
+        mend = f"on the server: {apt_install(f'postgresql-{major}-q3c')}; then as a superuser: {create}"
+        return Check(name, "fault", f"not installed for the server's PostgreSQL {major}", mend, True)
+    is_superuser = _one(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    mend = "msacat db upgrade" if is_superuser else f"as a superuser: {create}"
+    return Check(name, "fault", f"not in the database {database!r}", mend, True)
+
+
+def check_rights(conn: psycopg.Connection) -> Iterator[Check]:
+    """What ingest, crossmatch and enrich need: make schemas, temporary tables, tables in msacat's schemas."""
+    quote = (
+        conn.cursor().execute("SELECT quote_ident(current_user), quote_ident(current_database())").fetchone()
+    )
+    assert quote is not None
+    role, database = quote
+    for privilege, name in (("CREATE", "right to make schemas"), ("TEMPORARY", "right to temporary tables")):
+        if _one(conn, "SELECT has_database_privilege(current_database(), %s)", privilege):
+            yield Check(name, "ok", f"role {role}")
+        else:
+            mend = f"as the owner: psql -d {database} -c 'GRANT {privilege} ON DATABASE {database} TO {role}'"
+            yield Check(name, "fault", f"role {role} lacks {privilege} on database {database}", mend, True)
+    closed = [
+        schema
+        for schema in SCHEMAS
+        if _one(
+            conn,
+            "SELECT NOT has_schema_privilege(oid, 'USAGE, CREATE') OR NOT has_schema_privilege(oid, 'CREATE') "
+            "FROM pg_namespace WHERE nspname = %s",
+            schema,
+        )
+    ]
+    name = "right to make tables"
+    if closed:
+        mend = f"as their owner: psql -d {database} -c 'GRANT USAGE, CREATE ON SCHEMA {', '.join(closed)} TO {role}'"
+        yield Check(name, "fault", f"role {role} lacks CREATE in {', '.join(closed)}", mend, True)
+    else:
+        yield Check(name, "ok", f"role {role}")
+
+
+def check_schema(conn: psycopg.Connection) -> Check:
+    """The store's revision is the code's."""
+    found = store_revision(conn)
+    try:
+        check_revision(found)
+    except MsacatError as error:
+        return _fault("schema", error)
+    return Check("schema", "ok", f"revision {found}")
+
+
+def _fault(name: str, error: MsacatError) -> Check:
+    detail = f" ({error.found})" if error.found else ""
+    return Check(name, "fault", error.message + detail, error.next_step or error.expected, True)
+
+
+def _one(conn: psycopg.Connection, query: str, *values: object) -> object:
+    row = conn.execute(query, values or None).fetchone()  # type: ignore[arg-type]
+    return row[0] if row else None

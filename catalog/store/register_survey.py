@@ -1,0 +1,246 @@
+"""Registers a survey file in the store: its table, views, bands and match table appear in one transaction."""
+
+from __future__ import annotations
+
+import difflib
+import json
+
+from psycopg import Connection, sql
+
+from msacat.catalog.errors import UsageError
+from msacat.catalog.store.star_view import refresh_star_view, view_columns
+from msacat.catalog.store.survey_table import (
+    MATCHED_ROLES,
+    comments,
+    create_clean_view,
+    create_match_table,
+    create_table,
+)
+from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.survey_spec import SurveySpec
+
+# One registration at a time: bits of bands are handed out in order.
+REGISTRATION_LOCK = 0x6D736163_0002
+
+
+def registered_specs(conn: Connection) -> dict[str, SurveySpec]:
+    """Every survey of this store, by dataset keyword, as it was registered."""
+    rows = conn.execute("SELECT name, spec FROM msacat.surveys ORDER BY name").fetchall()
+    return {name: SurveySpec.model_validate(spec) for name, spec in rows}
+
+
+def reference_spec(conn: Connection) -> SurveySpec | None:
+    """The reference survey (Gaia), if one is registered."""
+    row = conn.execute("SELECT spec FROM msacat.surveys WHERE role = 'reference'").fetchone()
+    return SurveySpec.model_validate(row[0]) if row else None
+
+
+def find_spec(conn: Connection, name: str) -> SurveySpec:
+    """The registered survey `name`, else the built-in one; UsageError with near names otherwise."""
+    row = conn.execute("SELECT spec FROM msacat.surveys WHERE name = %s", [name]).fetchone()
+    if row:
+        return SurveySpec.model_validate(row[0])
+    builtin = builtin_specs()
+    if name in builtin:
+        return builtin[name]
+    known = sorted({*builtin, *registered_specs(conn)})
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    raise UsageError(
+        f"no survey called '{name}'",
+        expected="one of " + ", ".join(known),
+        next_step=(f"did you mean {' or '.join(near)}? " if near else "")
+        + "`msacat survey list` shows them; `msacat survey add FILE` adds your own",
+    )
+
+
+def register_survey(conn: Connection, spec: SurveySpec) -> bool:
+    """Create what the survey needs; False if this very file is registered already.
+
+    Raises UsageError when the name or a band is taken, or when another version is registered.
+    The caller commits.
+    """
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRATION_LOCK])
+    if not _is_new(conn, spec):
+        return False
+    _record(conn, spec)
+    for statement in create_table(spec) + create_clean_view(spec):
+        conn.execute(statement)
+    if spec.role in MATCHED_ROLES:
+        for statement in create_match_table(spec):
+            conn.execute(statement)
+    refresh_star_view(conn, registered_specs(conn))
+    return True
+
+
+def register_adopted(conn: Connection, spec: SurveySpec, source: str, view: sql.Composed) -> None:
+    """Like register_survey, but survey.<name> is `view` over the archive's own table `source`."""
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRATION_LOCK])
+    if not _is_new(conn, spec):
+        raise UsageError(
+            f"survey '{spec.name}' is registered already",
+            next_step=f"`msacat forget {spec.name}` first, or ingest into it",
+        )
+    _record(conn, spec, adopted_from=source)
+    conn.execute(view)
+    for statement in comments(spec, spec.name) + create_clean_view(spec):
+        conn.execute(statement)
+    if spec.role in MATCHED_ROLES:
+        for statement in create_match_table(spec):
+            conn.execute(statement)
+    refresh_star_view(conn, registered_specs(conn))
+
+
+def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
+    """Migrate a registered survey to a newer version of its file; returns what changed.
+
+    Allowed: new columns (NULL for rows already stored), new quality bits (set by the next ingest), changed
+    words, ranges of matching, typical errors. Anything that would reinterpret stored values is refused.
+    """
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRATION_LOCK])
+    row = conn.execute(
+        "SELECT spec, adopted_from FROM msacat.surveys WHERE name = %s", [spec.name]
+    ).fetchone()
+    if row is None:
+        raise UsageError(f"survey '{spec.name}' is not registered", next_step="`msacat survey add FILE`")
+    old = SurveySpec.model_validate(row[0])
+    if old.fingerprint == spec.fingerprint:
+        return []
+    if row[1] is not None:
+        raise UsageError(
+            f"survey '{spec.name}' is adopted", next_step=f"`msacat forget {spec.name}`, then adopt again"
+        )
+    if spec.version <= old.version:
+        raise UsageError(
+            f"survey '{spec.name}' changed without a new version",
+            expected=f"version > {old.version}", found=f"version = {spec.version}",
+        )  # fmt: skip
+    changes = _allowed_changes(old, spec)
+    for column in spec.columns:
+        if column.name not in {c.name for c in old.columns}:
+            conn.execute(
+                sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+                    sql.Identifier("survey", spec.name), sql.Identifier(column.name),
+                    sql.SQL(column.type.split("[")[0] + "[]" * ("[" in column.type)),
+                )
+            )  # fmt: skip
+    conn.execute(
+        "UPDATE msacat.surveys SET version = %s, release = %s, title = %s, spec = %s, fingerprint = %s WHERE name = %s",
+        [spec.version, spec.release, spec.title, _json(spec), spec.fingerprint, spec.name],
+    )
+    order = view_columns(conn, "survey", f"{spec.name}_clean")
+    for statement in comments(spec, spec.name) + create_clean_view(spec, order):
+        conn.execute(statement)
+    _add_bands(conn, spec)
+    refresh_star_view(conn, registered_specs(conn))
+    return changes
+
+
+def refresh_views(conn: Connection) -> None:
+    """Make every survey's _clean view and matched.stars anew: views follow a renamed table by its oid, not its name."""
+    specs = registered_specs(conn)
+    for spec in specs.values():
+        order = view_columns(conn, "survey", f"{spec.name}_clean")
+        for statement in create_clean_view(spec, order):
+            conn.execute(statement)
+    refresh_star_view(conn, specs)
+
+
+def _allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
+    changes: list[str] = []
+    refused: list[str] = []
+    fixed = ("role", "id", "release", "matches", "spectra")
+    refused += [f"{key} changed" for key in fixed if getattr(old, key) != getattr(new, key)]
+    for column in old.columns:
+        try:
+            now = new.column(column.name)
+        except KeyError:
+            refused.append(f"column {column.name} is gone")
+            continue
+        for key in ("type", "unit", "published_unit", "computed", "sentinels", "range"):
+            if getattr(column, key) != getattr(now, key):
+                refused.append(f"column {column.name}: {key} changed")
+    old_names = {c.name for c in old.columns}
+    changes += [f"column {c.name} added" for c in new.columns if c.name not in old_names]
+    new_bits = {q.bit: q for q in new.quality}
+    for cut in old.quality:
+        if cut.bit not in new_bits or new_bits[cut.bit].name != cut.name:
+            refused.append(f"quality bit {cut.bit} ({cut.name}) is gone or renamed; bits are append-only")
+    changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
+    new_bands = {b.name for b in new.bands}
+    refused += [f"band {b.name} is gone" for b in old.bands if b.name not in new_bands]
+    changes += [f"band {b} added" for b in sorted(new_bands - {b.name for b in old.bands})]
+    if refused:
+        raise UsageError(
+            f"survey '{old.name}': version {new.version} would reinterpret stored values:\n  "
+            + "\n  ".join(refused),
+            next_step="give the survey a new name, or `msacat forget` it and ingest again",
+        )
+    return changes or ["words only"]
+
+
+def _is_new(conn: Connection, spec: SurveySpec) -> bool:
+    row = conn.execute(
+        "SELECT version, fingerprint FROM msacat.surveys WHERE name = %s", [spec.name]
+    ).fetchone()
+    if row is not None:
+        if row[1] == spec.fingerprint:
+            return False
+        raise UsageError(
+            f"survey '{spec.name}' is registered from another file",
+            expected=f"the file of version {row[0]}", found=f"version {spec.version}, with other contents",
+            next_step=f"`msacat survey update {spec.name}.toml` migrates it",
+        )  # fmt: skip
+    if spec.role == "reference" and (other := reference_spec(conn)):
+        raise UsageError(f"this store's reference is '{other.name}'; it has one for ever")
+    taken = conn.execute(
+        "SELECT band, survey FROM msacat.bands WHERE band = ANY(%s)", [[b.name for b in spec.bands]]
+    ).fetchall()
+    if taken:
+        raise UsageError(
+            "band names are taken: " + ", ".join(f"{band} (by {survey})" for band, survey in taken),
+            next_step="name the bands <survey>_<band>",
+        )
+    return True
+
+
+def _record(conn: Connection, spec: SurveySpec, adopted_from: str | None = None) -> None:
+    conn.execute(
+        "INSERT INTO msacat.surveys (name, version, release, role, title, spec, fingerprint, adopted_from) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            spec.name,
+            spec.version,
+            spec.release,
+            spec.role,
+            spec.title,
+            _json(spec),
+            spec.fingerprint,
+            adopted_from,
+        ],
+    )
+    if spec.role == "reference":
+        assert spec.position is not None
+        conn.execute(
+            "INSERT INTO msacat.releases (release, epoch, is_reference) VALUES (%s, %s, true)",
+            [spec.release, spec.position.epoch],
+        )
+    _add_bands(conn, spec)
+
+
+def _add_bands(conn: Connection, spec: SurveySpec) -> None:
+    for band in spec.bands:
+        row = conn.execute("SELECT coalesce(max(bit), -1) + 1 FROM msacat.bands").fetchone()
+        assert row is not None
+        if row[0] > 62:
+            raise UsageError("a store holds at most 63 bands", found=f"{band.name} would be the 64th")
+        conn.execute(
+            "INSERT INTO msacat.bands (band, bit, survey, mag_column, err_column, system, zero_point_jy, "
+            "wavelength_nm, width_nm, typical_err, xp) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (band) DO NOTHING",
+            [band.name, row[0], spec.name, band.mag, band.err, band.system, band.zero_point_jy,
+             band.wavelength_nm, band.width_nm, band.typical_err, band.xp],
+        )  # fmt: skip
+
+
+def _json(spec: SurveySpec) -> str:
+    return json.dumps(spec.model_dump(mode="json"))

@@ -1,0 +1,194 @@
+"""The SQL a survey file turns into: its table, its _clean view, its match table.
+
+Nothing here talks to a server; register_survey.py does.
+"""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from msacat.catalog.store.column_comments import Described, comment_on_column
+from msacat.catalog.surveys.survey_spec import Column, QualityCut, SurveySpec
+
+FLOATS = ("real", "double precision")
+MATCHED_ROLES = ("photometry", "labels")
+
+QUALITY = Described("Bits of the survey file's quality cuts that this row fails.", "", "meta.code.qual")
+FILE_ID = Described("File the row came from, msacat.files.", "", "meta.id;meta.file")
+FILE_ROW = Described("Number of the row in its file, from 1.", "", "meta.record")
+
+
+def create_table(spec: SurveySpec) -> list[sql.Composed]:
+    """CREATE TABLE survey.<name> with its key, checks, indexes and comments."""
+    table = sql.Identifier("survey", spec.name)
+    lines: list[sql.Composable] = [_column_definition(spec, column) for column in spec.columns]
+    lines.append(sql.SQL("quality bigint NOT NULL DEFAULT 0"))
+    lines.append(sql.SQL("file_id integer NOT NULL"))
+    key = [spec.id.column]
+    if not spec.id.unique:
+        lines.append(sql.SQL("file_row integer NOT NULL"))
+        key += ["file_id", "file_row"]
+    lines.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, key))))
+    statements = [
+        sql.SQL("CREATE TABLE {} (\n  {}\n)").format(table, sql.SQL(",\n  ").join(lines)),
+        sql.SQL("COMMENT ON TABLE {} IS {}").format(
+            table, sql.Literal(f"{spec.title} ({spec.release}). {spec.description} {spec.attribution}")
+        ),
+    ]
+    if spec.position:
+        statements.append(
+            sql.SQL("CREATE INDEX {} ON {} (q3c_ang2ipix({}, {}))").format(
+                sql.Identifier(f"{spec.name}_q3c"), table,
+                sql.Identifier(spec.position.ra), sql.Identifier(spec.position.dec),
+            )
+        )  # fmt: skip
+        if spec.position.gaia_id:
+            statements.append(_index(spec, spec.position.gaia_id))
+    if spec.matches:
+        statements.append(_index(spec, spec.matches.id))
+    # forget and replace find a file's rows by it; BRIN, since a file's rows lie together
+    statements.append(
+        sql.SQL("CREATE INDEX {} ON {} USING brin (file_id)").format(
+            sql.Identifier(f"{spec.name}_file_id"), table
+        )
+    )
+    return statements + comments(spec, spec.name)
+
+
+def comments(spec: SurveySpec, relation: str) -> list[sql.Composed]:
+    """COMMENT ON every column of survey.<relation>."""
+    described = {c.name: Described(c.description, c.unit, c.ucd) for c in spec.columns}
+    described |= {"quality": QUALITY, "file_id": FILE_ID}
+    if not spec.id.unique:
+        described["file_row"] = FILE_ROW
+    return [comment_on_column("survey", relation, name, text) for name, text in described.items()]
+
+
+def _index(spec: SurveySpec, column: str) -> sql.Composed:
+    return sql.SQL("CREATE INDEX {} ON {} ({})").format(
+        sql.Identifier(f"{spec.name}_{column}"[:63]),
+        sql.Identifier("survey", spec.name),
+        sql.Identifier(column),
+    )
+
+
+def _column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
+    name = sql.Identifier(column.name)
+    parts: list[sql.Composable] = [name, sql.SQL(column.type.split("[")[0] + "[]" * ("[" in column.type))]
+    needed = {spec.id.column}
+    if spec.position:
+        needed |= {spec.position.ra, spec.position.dec}
+    if column.name in needed:
+        parts.append(sql.SQL("NOT NULL"))
+    if column.type in FLOATS:
+        # BETWEEN is false for NaN and infinities and lets NULL pass: a bypass of the cleaning fails here too.
+        # The bounds are cast to the column's own type, so that a real equal to its bound passes.
+        low, high = column.range or _position_range(spec, column) or (-1e38, 1e38)
+        parts.append(
+            sql.SQL("CHECK ({0} BETWEEN {1}::{3} AND {2}::{3})").format(
+                name, sql.Literal(str(low)), sql.Literal(str(high)), sql.SQL(column.type)
+            )
+        )
+    elif column.type.endswith("]"):
+        length = int(column.type[column.type.index("[") + 1 : -1])
+        parts.append(
+            sql.SQL("CHECK (cardinality({0}) = {1} AND array_position({0}, NULL) IS NULL)").format(
+                name, length
+            )
+        )
+    return sql.SQL(" ").join(parts)
+
+
+def _position_range(spec: SurveySpec, column: Column) -> tuple[float, float] | None:
+    """Q3C takes any declination without complaint (95 deg gives a pixel): the table does not."""
+    if spec.position and column.name == spec.position.ra:
+        return 0.0, 360.0
+    if spec.position and column.name == spec.position.dec:
+        return -90.0, 90.0
+    return None
+
+
+def create_clean_view(spec: SurveySpec, order: list[str] | None = None) -> list[sql.Composed]:
+    """survey.<name>_clean: rows without a removing bit, bands without theirs, one row an id.
+
+    `order` names the columns first in an existing view: PostgreSQL lets a view only grow at its end.
+    """
+    relation = f"{spec.name}_clean"
+    names = ["quality", "file_id", *([] if spec.id.unique else ["file_row"]), *(c.name for c in spec.columns)]
+    if order is not None:
+        names = order + [name for name in names if name not in order]
+    columns: list[sql.Composable] = []
+    for name in names:
+        mask = band_mask(spec, name)
+        column = sql.Identifier(name)
+        if mask:
+            column = sql.SQL("CASE WHEN quality & {} = 0 THEN {} END AS {}").format(mask, column, column)
+        columns.append(column)
+    head: sql.Composable = sql.SQL("SELECT")
+    tail: sql.Composable = sql.SQL("")
+    if not spec.id.unique:
+        assert spec.id.best_by is not None
+        head = sql.SQL("SELECT DISTINCT ON ({})").format(sql.Identifier(spec.id.column))
+        tail = sql.SQL("ORDER BY {}, {} DESC NULLS LAST, file_id, file_row").format(
+            sql.Identifier(spec.id.column), sql.Identifier(spec.id.best_by)
+        )
+    view = sql.SQL("CREATE OR REPLACE VIEW {} AS {} {} FROM {} WHERE quality & {} = 0 {}").format(
+        sql.Identifier("survey", relation), head, sql.SQL(", ").join(columns),
+        sql.Identifier("survey", spec.name), removing_mask(spec), tail,
+    )  # fmt: skip
+    return [view, *comments(spec, relation)]
+
+
+def removing_mask(spec: SurveySpec) -> int:
+    """Bits that take a row out of the _clean view."""
+    return _mask(q for q in spec.quality if q.removes and not q.bands and not q.labels)
+
+
+def band_mask(spec: SurveySpec, column: str) -> int:
+    """Bits that make this column NULL in the _clean view: a magnitude, a label, or the error of one."""
+    parts = {b.name for b in spec.bands if column in (b.mag, b.err)}
+    parts |= {label.quantity for label in spec.labels if column in (label.value, label.err)}
+    return _mask(q for q in spec.quality if q.removes and parts & {*q.bands, *q.labels})
+
+
+def _mask(cuts) -> int:
+    mask = 0
+    cut: QualityCut
+    for cut in cuts:
+        mask |= 1 << cut.bit
+    return mask
+
+
+def create_match_table(spec: SurveySpec) -> list[sql.Composed]:
+    """CREATE TABLE matched.<name>: one row a star that has a match or lost one."""
+    table = sql.Identifier("matched", spec.name)
+    id_column = spec.column(spec.id.column)
+    statements = [
+        sql.SQL(
+            "CREATE TABLE {} (source_id bigint PRIMARY KEY, {} {}, separation_arcsec real, "
+            "n_candidates integer NOT NULL DEFAULT 0, n_mates integer NOT NULL DEFAULT 0, method text)"
+        ).format(table, sql.Identifier(id_column.name), sql.SQL(id_column.type)),
+        sql.SQL("CREATE INDEX {} ON {} ({})").format(
+            sql.Identifier(f"{spec.name}_{id_column.name}"[:63]), table, sql.Identifier(id_column.name)
+        ),
+        sql.SQL("COMMENT ON TABLE {} IS {}").format(
+            table,
+            sql.Literal(
+                f"Which object of {spec.title} is which Gaia star; a star without candidates has no row."
+            ),
+        ),
+    ]
+    described = {
+        "source_id": Described("Gaia source identifier.", "", "meta.id;meta.main"),
+        id_column.name: Described("Matched object; NULL where candidates exist but none is the match.", "",
+                                  "meta.id.cross"),
+        "separation_arcsec": Described(
+            "Great-circle distance to the match, or to the nearest candidate, at the object's epoch.", "arcsec",
+            "pos.angDistance"),
+        "n_candidates": Described("Objects within the match radius.", "", "meta.number"),
+        "n_mates": Described("Other Gaia stars that share the object (archive matches only).", "", "meta.number"),
+        "method": Described("best_neighbour, gaia_id or position; NULL without a match.", "", "meta.code"),
+    }  # fmt: skip
+    return statements + [
+        comment_on_column("matched", spec.name, name, text) for name, text in described.items()
+    ]

@@ -1,0 +1,76 @@
+"""Is the store ready to train on? What is missing is said before hours are spent."""
+
+from __future__ import annotations
+
+from psycopg import Connection, sql
+
+from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
+from msacat.catalog.errors import InputRejected
+from msacat.catalog.surveys.star_features import StarFeatures
+from msacat.catalog.surveys.survey_spec import SurveySpec
+
+FEWEST_STARS = 500
+
+
+def check_ready(conn: Connection, specs: dict[str, SurveySpec]) -> list[str]:
+    """Words on what will be skipped (no XP, no labels, a survey without rows).
+
+    Raises InputRejected without stars, with too few, or where surveys were ingested but never cross-matched.
+    """
+    reference = next((s for s in specs.values() if s.role == "reference"), None)
+    n_stars = _rows(conn, reference.name) if reference else 0
+    if reference is None or n_stars == 0:
+        raise InputRejected("the store holds no stars", next_step="msacat ingest gaia_source FILE…")
+    if n_stars < FEWEST_STARS:
+        raise InputRejected(
+            "too few stars to train on", expected=f"at least {FEWEST_STARS}", found=str(n_stars),
+            next_step=f"msacat ingest {reference.name} more files, or use a model trained elsewhere: msacat models import",
+        )  # fmt: skip
+    notes, waiting = [], []
+    for name, spec in specs.items():
+        if spec.role not in ("photometry", "labels"):
+            continue
+        if _rows(conn, name) == 0:
+            notes.append(f"{name} has no rows: skipped")
+        elif (state := crossmatch_state(conn, name)) == "missing":
+            waiting.append(name)
+        elif state == "out of date":
+            notes.append(
+                f"the cross-match of {name} is out of date: `msacat crossmatch {name}` would add its new files"
+            )
+    if waiting:
+        raise InputRejected(
+            f"no matches: {', '.join(waiting)} never cross-matched",
+            next_step=f"msacat crossmatch {' '.join(waiting)}",
+        )
+    if not any(s.spectra and _rows(conn, s.name) for s in specs.values()):
+        notes.append("no XP spectra: the model will not predict coefficients")
+    if not any(s.labels and _rows(conn, s.name) for s in specs.values()):
+        notes.append("no spectroscopic labels: the model will not predict metallicities")
+    return notes
+
+
+def without_empty_surveys(
+    conn: Connection, specs: dict[str, SurveySpec], features: StarFeatures
+) -> StarFeatures:
+    """`features` without labels and XP of surveys that hold no rows; bands stay (they may get rows later)."""
+    full = {name for name in specs if _rows(conn, name)}
+    return StarFeatures(
+        reference_band=features.reference_band,
+        bands=features.bands,
+        scalars=features.scalars,
+        labels=tuple(label for label in features.labels if label.survey in full),
+        xp=any(spec.spectra and name in full for name, spec in specs.items()),
+        extra=features.extra,
+    )
+
+
+def _rows(conn: Connection, survey: str) -> int:
+    """Whether and how many rows; counted only as far as the question needs."""
+    row = conn.execute(
+        sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {}) x").format(
+            sql.Identifier("survey", survey), FEWEST_STARS
+        )
+    ).fetchone()
+    assert row is not None
+    return row[0]

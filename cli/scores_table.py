@@ -1,0 +1,39 @@
+"""Held-out scores as a person reads them: one line a quantity, one column for each thing that was hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from msacat.cli.output import print_line, print_table
+
+#: regimes of model/score_model.py; of bands the whole survey is hidden, of labels nothing but the label
+COLUMNS = {
+    "star with XP": ("survey_hidden_xp_seen", "xp_seen"),
+    "star without XP": ("survey_hidden_no_xp",),
+    "its XP hidden": ("xp_and_survey_hidden", "xp_hidden"),
+}
+
+
+def print_scores(scores: Iterable[Mapping[str, Any]], only: Collection[str] | None = None) -> None:
+    """Scores (score_model.Score as mappings) on stdout; `only` these quantities (labels without their survey)."""
+    found: dict[str, dict[str, str]] = {}
+    for s in scores:
+        if only is not None and s["quantity"].rsplit(".", 1)[-1] not in only:
+            continue
+        column = next(name for name, regimes in COLUMNS.items() if s["regime"] in regimes)
+        digits = 0 if s["unit"] == "K" else 3
+        found.setdefault(s["quantity"], {})[column] = (
+            f"{s['nmad']:.{digits}f} {s['unit']} ({100 * s['coverage68']:.0f} %, {s['n']})"
+        )
+    if not found:
+        print_line("no star is held out that has what was hidden: no scores")
+        return
+    print_line(
+        "Held-out sky, predicted against observed: NMAD (share inside the 68 % interval, number of stars)"
+    )
+    columns = [name for name in COLUMNS if any(name in row for row in found.values())]
+    print_table(
+        ["quantity", *columns],
+        [(quantity, *(row.get(name) for name in columns)) for quantity, row in found.items()],
+    )
