@@ -199,7 +199,7 @@ def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: C
     import os
     import time
 
-    from msacat.catalog.errors import Interrupted
+    from msacat.catalog.errors import InputRejected, Interrupted
     from msacat.catalog.server.connect import connect
 
     context = multiprocessing.get_context("spawn")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -37,6 +38,13 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; one that was being written when the power went is passed over."""
     found = _all(folder)
     return found[-1] if found else None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """What is recorded as finished needs them no more."""
+    for path in _all(folder):
+        remove_folder(path)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -12,8 +12,8 @@ from msacat.catalog.store.survey_table import MATCHED_ROLES
 def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
     """CREATE `table`(source_id) with the stars that have no published row or whose measurements changed since.
 
-    Changed: a row of theirs came from a file the newest published run did not have, or the set of measured
-    bands differs from the published one (a match gained or lost, a file forgotten).
+    Changed: a measurement differs from the published one, or appeared, or is gone (a file more or less, another
+    match); or a row of theirs came from a file that the run which gives their published row did not have.
     """
     reference = reference_spec(conn)
     assert reference is not None
@@ -21,26 +21,33 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
     if not view_columns(conn, "enriched", "magnitudes"):
         conn.execute(sql.SQL("CREATE TABLE {} AS SELECT source_id FROM {}").format(table, stars))
     else:
-        row = conn.execute(
-            "SELECT file_ids FROM msacat.runs WHERE state = 'published' ORDER BY run_id DESC LIMIT 1"
-        ).fetchone()
-        known = row[0] if row else []
         parts = [
             sql.SQL(
                 "SELECT s.source_id FROM matched.stars s LEFT JOIN enriched.magnitudes p ON p.source_id = s.source_id "
-                "WHERE p.source_id IS NULL OR p.observed <> {}"
-            ).format(observed_mask(conn))
+                "WHERE p.source_id IS NULL OR p.observed <> {} OR {}"
+            ).format(observed_mask(conn), _other_values(conn))
         ]
+        # files that all published runs had cannot make a difference, and are not joined
+        known = sql.SQL("{}::integer[]").format(sql.Literal(_files_of_all_published(conn)))
+        unknown_to_its_run = sql.SQL(
+            "EXISTS (SELECT FROM enriched.magnitudes p JOIN msacat.runs u ON u.run_id = p.run_id "
+            "WHERE p.source_id = {id} AND x.file_id <> ALL (u.file_ids))"
+        )
         for spec in registered_specs(conn).values():
             survey = sql.Identifier("survey", spec.name)
-            new = sql.SQL("x.file_id <> ALL ({}::integer[])").format(sql.Literal(known))
             if spec.role in ("reference", "spectra"):
-                parts.append(sql.SQL("SELECT x.source_id FROM {} x WHERE {}").format(survey, new))
+                parts.append(
+                    sql.SQL("SELECT x.source_id FROM {} x WHERE x.file_id <> ALL ({}) AND {}").format(
+                        survey, known, unknown_to_its_run.format(id=sql.SQL("x.source_id"))
+                    )
+                )
             elif spec.role in MATCHED_ROLES:
                 parts.append(
-                    sql.SQL("SELECT m.source_id FROM {} m JOIN {} x ON x.{} = m.{} WHERE {}").format(
-                        sql.Identifier("matched", spec.name), survey,
-                        sql.Identifier(spec.id.column), sql.Identifier(spec.id.column), new,
+                    sql.SQL(
+                        "SELECT m.source_id FROM {} m JOIN {} x ON x.{} = m.{} WHERE x.file_id <> ALL ({}) AND {}"
+                    ).format(
+                        sql.Identifier("matched", spec.name), survey, sql.Identifier(spec.id.column),
+                        sql.Identifier(spec.id.column), known, unknown_to_its_run.format(id=sql.SQL("m.source_id")),
                     )
                 )  # fmt: skip
         conn.execute(
@@ -63,3 +70,18 @@ def observed_mask(conn: Connection, alias: str = "s") -> sql.Composable:
         if band in present
     ]
     return sql.SQL("({})").format(sql.SQL(" | ").join(terms)) if terms else sql.SQL("0::bigint")
+
+
+def _other_values(conn: Connection) -> sql.Composable:
+    """A measured band whose published value is another: measurements pass through a run unchanged, to the last bit."""
+    present = set(view_columns(conn, "matched", "stars")) & set(view_columns(conn, "enriched", "magnitudes"))
+    bands = [
+        band for (band,) in conn.execute("SELECT band FROM msacat.bands ORDER BY bit") if band in present
+    ]
+    terms = [sql.SQL("s.{0}::real <> p.{0}").format(sql.Identifier(band)) for band in bands]
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(terms)) if terms else sql.SQL("false")
+
+
+def _files_of_all_published(conn: Connection) -> list[int]:
+    rows = conn.execute("SELECT file_ids FROM msacat.runs WHERE state = 'published'").fetchall()
+    return sorted(set.intersection(*(set(row[0]) for row in rows))) if rows else []

@@ -51,11 +51,13 @@ def _plain_list(path: Path) -> list[int]:
 def find_run(conn: Connection, run_id: int) -> tuple[int, ModelRow, RunRequest]:
     """A run in progress with its model and request."""
     row = conn.execute(
-        "SELECT r.state, m.name, r.request FROM msacat.runs r JOIN learned.models m USING (model_id) WHERE run_id = %s",
+        "SELECT r.state, m.name, r.request, r.stale_reason FROM msacat.runs r JOIN learned.models m USING (model_id) WHERE run_id = %s",
         [run_id],
     ).fetchone()
     if row is None:
         raise UsageError(f"there is no run {run_id}", next_step="msacat runs list")
+    if row[0] == "stale":
+        raise InputRejected(f"run {run_id} is stale: {row[3]}", next_step="enrich again, without --resume")
     if row[0] != "running":
         raise UsageError(
             f"run {run_id} is {row[0]}", expected="a run in progress", next_step="msacat runs list"

@@ -42,6 +42,8 @@ def verify_run(conn: Connection, run_id: int) -> dict[str, int]:
     Raises InputRejected if a chunk is missing, a count differs, a star stands twice or a value is not finite.
     """
     state, kinds = _state_and_kinds(conn, run_id)
+    if state == "stale":
+        raise _stale(conn, run_id)
     if state != "running":
         raise UsageError(f"run {run_id} is {state}", expected="a run in progress")
     chunks = conn.execute(
@@ -82,8 +84,7 @@ def publish_run(conn: Connection, run_id: int) -> list[str]:
     """
     state, _ = _state_and_kinds(conn, run_id)
     if state == "stale":
-        reason = conn.execute("SELECT stale_reason FROM msacat.runs WHERE run_id = %s", [run_id]).fetchone()
-        raise InputRejected(f"run {run_id} is stale: {reason[0] if reason else ''}", next_step="enrich again")
+        raise _stale(conn, run_id)
     if state not in ("verified", "published", "superseded"):
         raise UsageError(f"run {run_id} is {state}", expected="a verified run",
                          next_step=f"msacat enrich --resume {run_id}" if state == "running" else None)  # fmt: skip
@@ -182,7 +183,8 @@ def _stars(
     conn: Connection, bands: list[BandInfo], made: list[str]
 ) -> tuple[sql.Composed, list[OutputColumn]]:
     """enriched.stars: the live measurement where there is one, else the model's value."""
-    described = {column.name: column for kind in made for column in columns_of(kind, bands)}
+    # magnitudes last: their `suspect` is the one that keeps its name here
+    described = {column.name: column for kind in reversed(made) for column in columns_of(kind, bands)}
     band_columns = {name for band in bands for name in (band.name, f"{band.name}_err", f"{band.name}_err95")}
     present = set(view_columns(conn, "matched", "stars"))
     columns: list[OutputColumn] = []
@@ -310,6 +312,13 @@ def _state_and_kinds(conn: Connection, run_id: int) -> tuple[str, list[str]]:
     if row[0] == "dropped":
         raise UsageError(f"run {run_id} was dropped", next_step="msacat runs list")
     return row[0], kinds
+
+
+def _stale(conn: Connection, run_id: int) -> InputRejected:
+    reason = conn.execute("SELECT stale_reason FROM msacat.runs WHERE run_id = %s", [run_id]).fetchone()
+    return InputRejected(
+        f"run {run_id} is stale: {reason[0] if reason else ''}", next_step="train and enrich again"
+    )
 
 
 def _refuse_non_finite(conn: Connection, run_id: int, kind: str) -> None:
