@@ -27,6 +27,7 @@ from msacat.catalog.server.postgres_binaries import (
     no_binaries,
 )
 from msacat.catalog.server.postmaster_pid import Postmaster, read_postmaster
+from msacat.catalog.server.server_account import give_to, run_as, server_account
 from msacat.catalog.server.server_settings import server_settings
 
 PORT = 5432
@@ -34,7 +35,6 @@ PORT = 5432
 LONGEST_SOCKET_PATH = 107
 """Bytes of a socket's path on Linux (sun_path, less its closing zero)."""
 DATABASE = SUPERUSER = "msacat"
-ROOTS_SERVER_ACCOUNT = "postgres"
 SECONDS_TO_START = 300
 """Long, since a server that was killed first replays up to max_wal_size of write-ahead log."""
 
@@ -160,13 +160,13 @@ class PrivateServer:
                 *(["--no-sync"] if self._settings.get("fsync") == "off" else []),
             )  # fmt: skip
             settings = server_settings() | self._settings
-            (unfinished / "msacat.conf").write_text(
+            lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+            self._append(
+                unfinished / "msacat.conf",
                 "# Written once by msacat. Change settings with ALTER SYSTEM SET, which wins over this file.\n"
-                + "".join(f"{name} = {value}\n" for name, value in settings.items())
+                + lines,
             )
-            with (unfinished / "postgresql.conf").open("a") as conf:
-                conf.write("include 'msacat.conf'\n")
-            self._give_to_server(unfinished / "msacat.conf")
+            self._append(unfinished / "postgresql.conf", "include 'msacat.conf'\n")
             unfinished.rename(self.data_folder)
 
     def start(self, tell: Callable[[str], None] = lambda words: None) -> None:
@@ -217,34 +217,13 @@ class PrivateServer:
     # --- privileges -----------------------------------------------------------------------------------
 
     def _account(self) -> pwd.struct_passwd:
-        """Who the server runs as; PostgreSQL refuses root."""
-        if os.geteuid() != 0:
-            return pwd.getpwuid(os.geteuid())
-        if self.data_folder.exists() and (owner := self.data_folder.stat().st_uid) != 0:
-            return pwd.getpwuid(owner)
-        try:
-            return pwd.getpwnam(ROOTS_SERVER_ACCOUNT)
-        except KeyError:
-            raise StoreUnavailable(
-                f"PostgreSQL does not run as root, and this machine has no account {ROOTS_SERVER_ACCOUNT!r}.",
-                next_step=f"useradd --system --no-create-home {ROOTS_SERVER_ACCOUNT}",
-            ) from None
+        return server_account(self.data_folder)
 
-    def _run_unchecked(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        account = self._account()
-        drop: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            drop = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        # The environment is bare: PGDATA, PGPORT and their kin would redirect initdb and pg_ctl.
-        env = {"PATH": f"{self.binaries.folder}:/usr/bin:/bin", "LC_ALL": "C", "HOME": account.pw_dir}
-        return subprocess.run(
-            [str(part) for part in command],
-            env=env, cwd="/", umask=0o077, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, **drop,
-        )  # fmt: skip
+    def _run_unchecked(self, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+        return run_as(self._account(), self.binaries.folder, *command, given=given)
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        done = self._run_unchecked(self.binaries.folder / program, *arguments)
+    def _run(self, program: str, *arguments: str | Path, given: str = "") -> None:
+        done = self._run_unchecked(program, *arguments, given=given)
         if done.returncode:
             raise StoreUnavailable(
                 f"{program} failed (exit code {done.returncode}).",
@@ -253,10 +232,12 @@ class PrivateServer:
                 next_step="msacat doctor",
             )
 
+    def _append(self, path: Path, text: str) -> None:
+        """Write as the server's account: root follows no link that this account may have laid in its folder."""
+        self._run("tee", "-a", path, given=text)
+
     def _give_to_server(self, path: Path) -> None:
-        if os.geteuid() == 0:
-            account = self._account()
-            os.chown(path, account.pw_uid, account.pw_gid)
+        give_to(self._account(), path)
 
     def _check_folder(self) -> None:
         """Make `folder` and `socket/`, owned by the server's account, or say why that cannot be."""
@@ -337,8 +318,10 @@ class PrivateServer:
             leftover.unlink()
         log_begins = self.log_path.stat().st_size if self.log_path.exists() else 0
         options = f"-p {PORT} -k {shlex.quote(str(self.socket_folder))}"
-        command = [self.binaries.folder / "pg_ctl", "-D", self.data_folder, "-w", "-t", str(SECONDS_TO_START)]
-        done = self._run_unchecked(*command, "-l", self.log_path, "-o", options, "start")
+        done = self._run_unchecked(
+            "pg_ctl", "-D", self.data_folder, "-w", "-t", str(SECONDS_TO_START),
+            "-l", self.log_path, "-o", options, "start",
+        )  # fmt: skip
         if done.returncode:
             with self.log_path.open("rb") if self.log_path.exists() else open(os.devnull, "rb") as log:
                 log.seek(log_begins)
@@ -353,7 +336,10 @@ class PrivateServer:
     @contextmanager
     def _one_caller(self) -> Iterator[None]:
         """Two commands starting or stopping the server at once take turns."""
-        with (self.folder / "lock").open("a") as lock:
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
             self._give_to_server(self.folder / "lock")
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
