@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from psycopg import Connection
@@ -9,6 +10,8 @@ from psycopg import Connection
 from msacat.catalog.errors import UsageError
 from msacat.catalog.store.column_comments import Described
 
+#: how publish_enriched.py marks the views that are its own
+MADE_BY = "Made by msacat:"
 SCHEMAS = ["enriched", "matched", "survey", "learned", "msacat"]
 
 
@@ -38,19 +41,34 @@ def describe_relations(conn: Connection) -> list[RelationInfo]:
         "ORDER BY array_position(%s::text[], n.nspname::text), c.relkind DESC, c.relname",
         [SCHEMAS, SCHEMAS],
     ).fetchall()
-    return [RelationInfo(name, count, about or "") for name, count, about in rows]
+    return [
+        RelationInfo(name, count, (about or "").removeprefix(MADE_BY).strip()) for name, count, about in rows
+    ]
+
+
+def find_relation(conn: Connection, name: str) -> str:
+    """schema.relation for `name`, which may lack its schema; UsageError with near names where there is none."""
+    known = [info.name for info in describe_relations(conn)]
+    if name in known:
+        return name
+    same = [full for full in known if full.split(".")[1] == name]
+    if len(same) == 1:
+        return same[0]
+    near = same or difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    raise UsageError(
+        f"there is no table or view '{name}'" if not same else f"'{name}' is in several schemas",
+        expected=" or ".join(near) or "schema.relation", next_step="`msacat describe` lists them all",
+    )  # fmt: skip
 
 
 def describe_columns(conn: Connection, relation: str) -> list[ColumnInfo]:
-    """Columns of one relation; UsageError with what there is if it does not exist."""
+    """Columns of one relation, as find_relation() names it."""
     rows = conn.execute(
         "SELECT attname, format_type(atttypid, atttypmod), col_description(attrelid, attnum) FROM pg_attribute "
-        "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-        [relation],
+        "WHERE attrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) AND attnum > 0 AND NOT attisdropped "
+        "ORDER BY attnum",
+        relation.split(".", 1),
     ).fetchall()
-    if not rows:
-        names = ", ".join(info.name for info in describe_relations(conn))
-        raise UsageError(f"there is no {relation}", expected=f"one of {names}")
     columns = []
     for name, kind, comment in rows:
         about = Described.parse(comment)

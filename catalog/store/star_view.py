@@ -58,7 +58,15 @@ def star_features(conn: Connection, specs: dict[str, SurveySpec]) -> StarFeature
     reference = next(s for s in specs.values() if s.role == "reference")
     bands = [
         BandFeature(
-            b.name, s.name, b.wavelength_nm, b.typical_err, b.floor_err, b.xp, b.xp_weight, b.xp_offset
+            b.name,
+            s.name,
+            b.wavelength_nm,
+            b.typical_err,
+            b.floor_err,
+            b.xp,
+            b.xp_weight,
+            b.xp_offset,
+            b.xp_shift,
         )
         for s in specs.values()
         for b in s.bands

@@ -21,6 +21,7 @@ class BandFeature:
     xp: str | None = None  # synthetic-photometry row "<system>:<band>"
     xp_weight: float = 1.0
     xp_offset: bool = False
+    xp_shift: float = 0.0  # mag, added to the row's synthetic magnitude
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,7 @@ class Band(Strict):
     floor_err: float = Field(default=0.01, ge=0)  # mag, calibration floor added in quadrature by the model
     xp: str | None = None  # key of the synthetic-photometry row, "<system>:<band>", inside 330-1050 nm only
     xp_weight: float = Field(default=1.0, gt=0, le=1)  # < 1 where the passband is truncated or leaks (u)
+    xp_shift: float = Field(default=0.0, gt=-5, lt=5)  # mag, survey's system minus the row's (AB - Vega, say)
     xp_offset: bool = False  # fit a constant offset to the synthetic magnitude (no standardised system)
 
     @model_validator(mode="after")
