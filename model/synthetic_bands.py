@@ -27,11 +27,13 @@ class SyntheticBands:
 
     row_MK, offset_M   maggies per coefficient unit; NaN for a band without a key
     key_M              GaiaXPy's system and band, None without
+    shift_M            mag, the survey's system minus GaiaXPy's
     """
 
     row_MK: np.ndarray
     offset_M: np.ndarray
     key_M: tuple[str | None, ...]
+    shift_M: np.ndarray
 
     @property
     def has_row(self) -> np.ndarray:
@@ -43,8 +45,12 @@ class SyntheticBands:
         offset = np.full(len(features.bands), np.nan)
         for m, band in enumerate(features.bands):
             if features.xp and band.xp:
-                row[m], offset[m] = synthetic_row(band.xp)
-        return SyntheticBands(row, offset, tuple(b.xp if features.xp else None for b in features.bands))
+                # maggies of the survey's own system, which may not be the row's
+                row[m], offset[m] = (x * 10 ** (-0.4 * band.xp_shift) for x in synthetic_row(band.xp))
+        shift = np.array([band.xp_shift for band in features.bands])
+        return SyntheticBands(
+            row, offset, tuple(b.xp if features.xp else None for b in features.bands), shift
+        )
 
     def from_spectra(self, block: StarBlock, bands_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Synthetic mag_BM and err_BM (float64) of the bands where `bands_M`; NaN elsewhere.
@@ -60,6 +66,6 @@ class SyntheticBands:
             xp_err = np.where(np.isfinite(xp_err), xp_err, UNKNOWN_XP_ERR * np.abs(xp))
             found, error = synthetic_magnitudes(xp, [str(self.key_M[m]) for m in use], xp_err)
             good = np.isfinite(found) & (error < MAX_ERR_MAG)
-            mag[np.ix_(whole, use)] = np.where(good, found, np.nan)
+            mag[np.ix_(whole, use)] = np.where(good, found + self.shift_M[use], np.nan)
             err[np.ix_(whole, use)] = np.where(good, error, np.nan)
         return mag, err
