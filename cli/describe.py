@@ -16,14 +16,14 @@ def register(app: typer.Typer) -> None:
 
 def describe(
     relation: Annotated[
-        str | None, typer.Argument(help="schema.relation, e.g. enriched.stars; all of them if left out.")
+        str | None, typer.Argument(help="Table or view, e.g. enriched.stars; a list of all if left out.")
     ] = None,
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
     """Show tables and views, or one's columns with type, unit, UCD and meaning."""
     from msacat.catalog.server.connect import connect, require_store
-    from msacat.catalog.store.describe_store import describe_columns, describe_relations
+    from msacat.catalog.store.describe_store import describe_columns, describe_relations, find_relation
 
     with connect(dsn) as conn:
         require_store(conn)
@@ -36,6 +36,7 @@ def describe(
                     ["relation", "rows (estimate)", "what"], [(r.name, r.rows, r.about) for r in relations]
                 )
             return
+        relation = find_relation(conn, relation)
         columns = describe_columns(conn, relation)
     if as_json:
         print_json(columns)

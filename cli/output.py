@@ -58,7 +58,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (tuple(columns), *cells)
     ]:
-        print_line(line)
+        print_line(line.replace("\n", " "))
 
 
 def print_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

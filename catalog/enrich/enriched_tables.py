@@ -78,6 +78,8 @@ def create_run_tables(conn: Connection, run_id: int, kinds: list[str]) -> None:
                 ),
             )
         )
+        about = f"What run {run_id} wrote; enriched.{kind} shows the published runs."
+        conn.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(about)))
         for column in columns:
             conn.execute(comment_on_column("enriched", name, column.name, column.described))
 

@@ -32,13 +32,13 @@ class ColumnInfo:
 
 
 def describe_relations(conn: Connection) -> list[RelationInfo]:
-    """Tables and views of msacat's schemas, those users start from first."""
+    """Tables and views of msacat's schemas, those users start from first, the tables of single runs last."""
     rows = conn.execute(
         "SELECT n.nspname || '.' || c.relname, CASE WHEN c.relkind IN ('r', 'p') AND c.reltuples >= 0 "
         "THEN c.reltuples::bigint END, obj_description(c.oid, 'pg_class') FROM pg_class c "
         "JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'v', 'm', 'p', 'f') "
-        "ORDER BY array_position(%s::text[], n.nspname::text), c.relkind DESC, c.relname",
+        "ORDER BY c.relname ~ '^r[0-9]+_', array_position(%s::text[], n.nspname::text), c.relkind DESC, c.relname",
         [SCHEMAS, SCHEMAS],
     ).fetchall()
     return [

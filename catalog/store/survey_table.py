@@ -136,7 +136,12 @@ def create_clean_view(spec: SurveySpec, order: list[str] | None = None) -> list[
         sql.Identifier("survey", relation), head, sql.SQL(", ").join(columns),
         sql.Identifier("survey", spec.name), removing_mask(spec), tail,
     )  # fmt: skip
-    return [view, *comments(spec, relation)]
+    about = sql.SQL("COMMENT ON VIEW {} IS {}").format(
+        sql.Identifier("survey", relation),
+        sql.Literal(f"The rows and bands of survey.{spec.name} that pass its quality cuts"
+                    + ("." if spec.id.unique else ", one row an object.")),
+    )  # fmt: skip
+    return [view, about, *comments(spec, relation)]
 
 
 def removing_mask(spec: SurveySpec) -> int:
