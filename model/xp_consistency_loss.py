@@ -31,7 +31,8 @@ class XpConsistency(nn.Module):
         bands, M = scaling.features.bands, scaling.n_bands
         measured = scaling.n_seen_M >= 1
         use = np.flatnonzero(scaling.synthetic.has_row & measured) if scaling.n_xp else np.zeros(0, int)
-        rows, offsets = scaling.synthetic.row_MK[use], scaling.synthetic.offset_M[use]
+        n_xp_cells = len(scaling.scale_D) - M  # none where spectra are no feature
+        rows, offsets = scaling.synthetic.row_MK[use, :n_xp_cells], scaling.synthetic.offset_M[use]
         unit = 10 ** (0.4 * scaling.g0)  # maggies of F_G = 1, so that fluxes are of order one
         add = {"row_JK": rows * scaling.scale_D[M:] * unit, "constant_J": rows @ scaling.center_D[M:] * unit}
         add["additive_J"] = offsets * unit
