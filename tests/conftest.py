@@ -6,8 +6,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -24,8 +26,10 @@ for name in [name for name in os.environ if name.startswith(("PG", "MSACAT_"))]:
 from msacat import migrations  # noqa: E402  (after the environment is clean)
 from msacat.catalog.server.connect import connect, engine  # noqa: E402
 from msacat.catalog.server.private_server import PrivateServer  # noqa: E402
+from msacat.cli.main import main  # noqa: E402
 
 TEMPLATE = "migrated_store"
+TRAINED = "trained_store"  # a database, and the model in it
 UNSAFE_BUT_FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -82,13 +86,13 @@ def server(short_folder: Path) -> Iterator[PrivateServer]:
         private.stop(immediate=True)
 
 
-@pytest.fixture
-def store(server: PrivateServer) -> Iterator[str]:
-    """DSN of a fresh, migrated, empty store; dropped afterwards, whoever is still connected."""
+@contextmanager
+def _copy_of(server: PrivateServer, template: str) -> Iterator[str]:
+    """DSN of a copy of a database to which nobody is connected; dropped afterwards, whoever is still connected."""
     name = f"store_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.dsn_of("postgres"), autocommit=True) as admin:
         clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-            sql.Identifier(name), sql.Identifier(TEMPLATE)
+            sql.Identifier(name), sql.Identifier(template)
         )
         if admin.info.server_version >= 150000:
             clone += sql.SQL(" STRATEGY file_copy")  # the only way before, and the faster one without fsync
@@ -98,11 +102,78 @@ def store(server: PrivateServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def store(server: PrivateServer) -> Iterator[str]:
+    """DSN of a fresh, migrated, empty store."""
+    with _copy_of(server, TEMPLATE) as dsn:
+        yield dsn
+
+
+@pytest.fixture
 def conn(store: str) -> Iterator[psycopg.Connection]:
     """A connection to the fresh store, as the product makes it; nothing is committed for the test."""
     with connect(store) as connection:
         yield connection
         connection.rollback()
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def msacat_at(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """msacat_at(dsn, "query", ...) runs the command in this process; dsn None leaves it out."""
+
+    def run(dsn: str | None, *arguments: object) -> Ended:
+        capsys.readouterr()
+        code = main([*map(str, arguments), *([] if dsn is None else ["--dsn", dsn])])
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+class Sky(NamedTuple):
+    """A simulated sky on disk."""
+
+    folder: Path
+    datasets: list[str]  # in an order in which they may be ingested
+
+    def truth(self) -> Any:
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.folder / "truth.parquet")
+
+
+@pytest.fixture(scope="session")
+def sky(short_folder: Path) -> Sky:
+    """2,500 stars of the dirty sky, as the publishers' files."""
+    folder = short_folder / "sky"
+    assert main(["simulate", str(folder), "--stars", "2500", "--seed", "3", "--quiet", "--json"]) == 0
+    datasets = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return Sky(folder, sorted(datasets, key=lambda name: (name != "gaia_source", "neighbour" in name, name)))
+
+
+@pytest.fixture(scope="session")
+def trained_once(server: PrivateServer, sky: Sky) -> str:
+    """DSN of a store gone the whole way once: the sky ingested, matched, learned from, enriched. Not to be changed."""
+    dsn = server.create_database(TRAINED)
+    migrations.upgrade(engine(dsn))
+    steps = [["ingest", dataset, str(sky.folder / dataset)] for dataset in sky.datasets]
+    steps += [["crossmatch"], ["train", "--name", TRAINED, "--epochs", "6"], ["enrich", "--model", TRAINED]]
+    for step in steps:
+        assert main([*step, "--quiet", "--json", "--dsn", dsn]) == 0, step
+    return dsn
+
+
+@pytest.fixture
+def trained(server: PrivateServer, trained_once: str) -> Iterator[str]:
+    """DSN of a copy of that store, to do with as the test likes; its model's folder is shared."""
+    with _copy_of(server, TRAINED) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")
