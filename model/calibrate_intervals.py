@@ -52,7 +52,9 @@ class Calibration:
 
     @staticmethod
     def from_json(data: dict) -> Calibration:
-        return Calibration(**{k: np.asarray(data[k]) for k in Calibration.__dataclass_fields__})
+        arrays = {k: np.asarray(data[k]) for k in Calibration.__dataclass_fields__}
+        arrays["label_VLX"] = arrays["label_VLX"].reshape(2, -1, 2)  # JSON forgets the shape of no labels
+        return Calibration(**arrays)
 
 
 def g_bin(g_B: np.ndarray) -> np.ndarray:

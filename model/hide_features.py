@@ -140,7 +140,7 @@ def _make_faint(
     err_then[:, ref] = err_now[:, ref]
     err_then = np.clip(err_then, err_now, 5.0)
     seen = given.observed_BD[rows, :M] & (err_then < DETECTION_ERR)
-    added = np.sqrt(err_then**2 - err_now**2) * rng.standard_normal(err_now.shape)
+    added = np.sqrt(np.clip(err_then**2 - err_now**2, 0, None)) * rng.standard_normal(err_now.shape)
     value = given.value_BD[rows].copy()
     value[:, :M] += np.where(seen, added / scaling.scale_D[:M], 0.0)
     value[:, ref] += dm / scaling.scale_D[ref]

@@ -101,7 +101,6 @@ class MixturePrior(nn.Module):
 
     def _posterior_once(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Posterior:
         e = self._expect(x_BD, s_BD, visible_BD)
-        see = visible_BD[None]
         residual = x_BD[None] - e.factor_CBD
         gain = e.weight_CBD * self.psi_CD[:, None]  # 0 where not visible
         mean = e.factor_CBD + gain * residual
@@ -110,18 +109,8 @@ class MixturePrior(nn.Module):
         mean_BD = (r * mean).sum(0)
         second = (r * (var + (mean - mean_BD) ** 2)).sum(0)
 
-        # Leave one out: divide the cell's own Gaussian factor out of its posterior, and out of the
-        # responsibilities. Exact for the mixture.
-        keep = (1 - e.factor_var_CBD * e.weight_CBD).clamp_min(1e-4)
-        loo_residual = residual / keep  # x − m_loo
-        loo_var = e.factor_var_CBD / keep + 1 / e.weight_CBD.clamp_min(1e-12)
-        log_p = -0.5 * (loo_residual**2 / loo_var + torch.log(loo_var) + LOG_2PI)
-        log_r = torch.where(see, torch.log(e.resp_CB.clamp_min(1e-30))[:, :, None] - log_p, 0.0)
-        r_loo = torch.softmax(log_r, 0)
-        m = (r_loo * loo_residual).sum(0)
-        v = (r_loo * (loo_var + (loo_residual - m) ** 2)).sum(0)
-        loo_z = torch.where(visible_BD, m / v.sqrt(), 0.0)
-
+        loo_residual, loo_var = self._leave_one_out(e, x_BD, visible_BD)
+        loo_z = torch.where(visible_BD, loo_residual / loo_var.sqrt(), 0.0)
         used = visible_BD.sum(1).clamp_min(1)
         distance = (e.resp_CB * e.chi2_CB).sum(0) / used
         return Posterior(
@@ -133,6 +122,20 @@ class MixturePrior(nn.Module):
             torch.zeros_like(visible_BD),
             distance,
         )
+
+    def _leave_one_out(self, e: _Expectation, x_BD: Tensor, visible_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """(measured − predicted from the other visible cells, its variance with noise) of every cell.
+
+        The cell's own Gaussian factor is divided out of the posterior of every component, and out of the
+        responsibilities: exact for the mixture, at the cost of a few elementwise operations.
+        """
+        keep = (1 - e.factor_var_CBD * e.weight_CBD).clamp_min(1e-4)
+        residual = (x_BD[None] - e.factor_CBD) / keep
+        variance = e.factor_var_CBD / keep + 1 / e.weight_CBD.clamp_min(1e-12)
+        log_p = -0.5 * (residual**2 / variance + torch.log(variance) + LOG_2PI)
+        r = torch.softmax(torch.where(visible_BD[None], e.log_joint_CB[:, :, None] - log_p, 0.0), 0)
+        mean = (r * residual).sum(0)
+        return mean, (r * (variance + (residual - mean) ** 2)).sum(0)
 
     def _expect(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> _Expectation:
         C, Q = self.components, self.latent
@@ -161,6 +164,7 @@ class MixturePrior(nn.Module):
             shift + self.mu_CD[:, None],
             factor_var.clamp_min(0),
             chi2,
+            log_joint,
             log_like,
         )
 
@@ -174,6 +178,7 @@ class _Expectation:
     factor_CBD: Tensor  # mu + W z
     factor_var_CBD: Tensor  # W cov W'
     chi2_CB: Tensor
+    log_joint_CB: Tensor  # log pi_k + log p_k(visible cells)
     log_like_B: Tensor
 
 

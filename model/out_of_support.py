@@ -26,6 +26,13 @@ def distance_z(posterior: Posterior) -> Tensor:
     return (posterior.distance_B.clamp_min(0) ** (1 / 3) - (1 - a)) / a.sqrt()
 
 
+def is_outside(posterior: Posterior, n_bands: int, limit: float) -> Tensor:
+    """Stars further than `limit`, and stars a third of whose bands had to be dropped to make them fit."""
+    dropped = posterior.dropped_BD[:, :n_bands].sum(1)
+    kept = posterior.visible_BD[:, :n_bands].sum(1)
+    return (distance_z(posterior) > limit) | (3 * dropped >= (kept + dropped).clamp_min(1)) & (dropped > 0)
+
+
 @torch.no_grad()
 def support_limit(model: StarNetwork, stream: StarStream, device: torch.device) -> float:
     """The distance that one training star in a thousand exceeds, at least 5 sigma."""

@@ -15,7 +15,7 @@ from msacat.model.devices import choose_autocast, choose_device
 from msacat.model.match_features import Renaming
 from msacat.model.mixture_prior import Posterior
 from msacat.model.model_folder import StoredModel, load_model
-from msacat.model.out_of_support import distance_z
+from msacat.model.out_of_support import is_outside
 from msacat.model.scale_features import Cells
 
 BATCH = 1024
@@ -41,7 +41,7 @@ class Prediction:
     bp_observed_B, rp_observed_B  bool
     embedding_BE float32[64]
     fe_h_B, fe_h_lo_B, fe_h_hi_B  dex, with the 16 and 84 % limits; teff_B, teff_err_B K; logg_B, logg_err_B
-    label_suspect_B  bool, the star is unlike those with labels in training, or unlike all
+    label_suspect_B  bool, the star is unlike the training stars
     has_input_B  bool; False = nothing was measured: every value NaN
     """
 
@@ -124,14 +124,15 @@ class StarModel:
         mean, sd = out.mean_BD.double().cpu().numpy(), out.sd_BD.double().cpu().numpy()
         norm = np.asarray(cells.norm_B, np.float64)
         has_input = np.isfinite(norm)
-        outside = distance_z(prior).cpu().numpy() > self.stored.support_z
+        norm, norm_err = self._without_reference(cells, prior, mean, sd, norm)
+        outside = is_outside(prior, M, self.stored.support_z).cpu().numpy()
 
         measured = np.isfinite(block.mag_BM)
         xp_seen = cells.observed_BD[:, M:].any(1)
         no_support = np.broadcast_to(~scaling.supported_bands, measured.shape) & ~measured
         factor = calibration.bands(norm, xp_seen)
         err = factor * sd[:, :M] * scaling.scale_D[:M]
-        err = np.hypot(err, self._synthetic_error())
+        err = np.hypot(err, self._synthetic_error()) + norm_err
         imputed = scaling.magnitudes(mean, norm)
         blank = ~has_input[:, None] | no_support
         mag = np.where(measured, block.mag_BM, np.where(blank, np.nan, imputed))
@@ -149,9 +150,27 @@ class StarModel:
             _f32(xp), _f32(xp_err), bp_seen, rp_seen,
             embedding.reshape(-1, EMBEDDING).astype(np.float32),
             *labels,
-            outside | self._unlike_labelled(prior) | ~has_input,
+            outside & has_input,
             has_input,
         )  # fmt: skip
+
+    def _without_reference(self, cells: Cells, prior: Posterior, mean, sd, norm):
+        """(norm_B, its error_BM in mag) where the reference band is missing; changes mean and sd there.
+
+        The network never saw such stars, so the prior answers for them; what they are normalised by is
+        itself a prediction, whose error is added to every band's linearly: a star whose colour was guessed
+        too blue here is too blue there.
+        """
+        proxy, ref = np.asarray(cells.proxy_B), self.scaling.reference
+        error = np.zeros((len(proxy), self.scaling.n_bands))
+        if proxy.any():
+            mean[proxy] = prior.mean_BD.double().cpu().numpy()[proxy]
+            sd[proxy] = prior.sd_BD.double().cpu().numpy()[proxy]
+            scale, center = self.scaling.scale_D[ref], self.scaling.center_D[ref]
+            norm = np.where(proxy, mean[:, ref] * scale + center, norm)
+            error[proxy] = (sd[proxy, ref] * scale)[:, None]
+            error[:, ref] = 0.0
+        return norm, error
 
     def _synthetic_error(self) -> np.ndarray:
         """mag: what synthetic photometry may be off by in bands no training star was measured in."""
@@ -197,9 +216,6 @@ class StarModel:
             if len(of_q):
                 factor[:, q] = by_label[:, of_q[np.argmax(labels.n_L[of_q])]]
         return factor
-
-    def _unlike_labelled(self, prior: Posterior) -> np.ndarray:
-        return np.zeros(len(prior.log_like_B), bool)
 
     def _in_asked_order(self, found: Prediction, block: StarBlock) -> Prediction:
         r = self._renaming

@@ -1,7 +1,7 @@
 """How wrong the predicted cells and labels are: Gaussian likelihoods with the measurement's own error.
 
 A measured value is the truth plus noise of known variance s², so it is scored under N(mean, sd² + s²):
-sd then describes the star, not the survey. Two per cent of the probability goes to a component ten times
+sd then describes the star, not the survey. One per cent of the probability goes to a component twenty times
 wider, so that a wrong measurement loses its pull instead of dragging the fit.
 """
 
@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-OUTLIER_SHARE = 0.02
-OUTLIER_WIDTH = 10.0
+OUTLIER_SHARE = 0.01
+OUTLIER_WIDTH = 20.0
 _LOG_IN = math.log(1 - OUTLIER_SHARE)
 _LOG_OUT = math.log(OUTLIER_SHARE / OUTLIER_WIDTH)
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

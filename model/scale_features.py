@@ -73,6 +73,7 @@ class FeatureScaling:
     g0: float  # mag, at which F_G = 1
     center_D: np.ndarray
     scale_D: np.ndarray  # > 0
+    proxy_width_M: np.ndarray  # mag, half of the central 95 % of band − G, over 1.96: tails included
     xp_typical_K: np.ndarray  # scaled error of a coefficient whose error is not published
     n_seen_M: np.ndarray  # training stars with a measurement of the band
     n_derived_M: np.ndarray  # ... with a synthetic magnitude from their XP
@@ -116,9 +117,7 @@ class FeatureScaling:
     def encode(self, block: StarBlock) -> Cells:
         """The scaled cells of `block` (numpy arrays inside; call `.to(device)`)."""
         derived = self.synthetic.from_spectra(block, self.through_xp_M)
-        raw = _normalise(
-            self.features, block, self._colour_medians(), self._colour_widths(), self.g0, derived
-        )
+        raw = _normalise(self.features, block, self._colour_medians(), self.proxy_width_M, self.g0, derived)
         M = self.n_bands
         value = (raw.value - self.center_D) / self.scale_D
         var = raw.var / self.scale_D**2
@@ -162,11 +161,6 @@ class FeatureScaling:
         median[self.reference] = 0.0
         return np.where(self.n_seen_M > 0, median, np.nan)
 
-    def _colour_widths(self) -> np.ndarray:
-        width = self.scale_D[: self.n_bands].copy()
-        width[self.reference] = 0.0
-        return width
-
 
 @dataclass
 class _Raw:
@@ -200,7 +194,7 @@ def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -
     derived = synthetic.from_spectra(block, through_xp)
     raw = _normalise(features, block, np.full(M, np.nan), np.zeros(M), g0, derived)
     D = raw.value.shape[1]
-    center, scale = np.zeros(D), np.full(D, 0.3)
+    center, scale, proxy_width = np.zeros(D), np.full(D, 0.3), np.full(D, 0.5)
     known = raw.observed | raw.derived
     enough = min(min_stars, max(1, len(block) // 100))
     for d in range(D):
@@ -210,6 +204,8 @@ def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -
         if len(x) >= max(3, enough):
             low, high = np.percentile(x, [25, 75])
             scale[d] = (high - low) / 1.349
+            low, high = np.percentile(x, [2.5, 97.5])
+            proxy_width[d] = max((high - low) / 3.92, 0.01)
     # A constant column has width 0: dividing by the calibration floor keeps its noise of order one.
     smallest = np.array([max(b.floor_err, 1e-3) for b in features.bands])
     if features.xp:
@@ -233,6 +229,7 @@ def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -
         g0,
         center,
         scale,
+        proxy_width[:M],
         xp_typical,
         raw.observed[:, :M].sum(0),
         raw.derived[:, :M].sum(0),

@@ -148,7 +148,8 @@ def _read(folder: Path, name: str, entry: dict) -> bytes:
 
 
 def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
-    if data[:2] == b"PK" or data[:1] == b"\x80":
+    # A safetensors file has "{" after its eight length bytes, whatever those happen to be.
+    if data[8:9] != b"{" and (data[:2] == b"PK" or data[:1] == b"\x80"):
         raise InputRejected(
             "this is a pickle or a .pt file: such files can run code when read, and are refused",
             file=str(path),

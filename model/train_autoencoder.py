@@ -26,7 +26,6 @@ from msacat.model.fit_mixture import fit_mixture
 from msacat.model.label_scaling import LabelScaling, fit_label_scaling
 from msacat.model.mixture_prior import MixturePrior
 from msacat.model.scale_features import FeatureScaling, fit_scaling
-from msacat.model.sealed_folder import remove_folder
 from msacat.model.star_network import StarNetwork
 from msacat.model.train_config import StarStream, StepReport, TrainConfig, TrainReport
 from msacat.model.training_batches import BatchFeeder, Position
@@ -63,6 +62,7 @@ def train(
     should_stop  asked after every step; true saves a checkpoint and raises Interrupted
     provenance   what the caller knows of the data; stored in model.json
 
+    The checkpoints stay: remove_checkpoints() once the model is recorded, so that a crash before that costs little.
     Note: `stream.blocks` is iterated in a background thread.
     Raises InputRejected (too few stars; a number that is not finite, naming step and source_ids),
     Interrupted, UsageError.
@@ -73,8 +73,6 @@ def train(
     report = run.report()
     if run.workers.first:
         finish_training(run.model, stream, run.folder, report, provenance or {}, run.device)
-        for path in (run.folder / "checkpoints").glob("step-*"):
-            remove_folder(path)
     return report
 
 
@@ -161,6 +159,7 @@ class _Run:
             ],
             lr=self.config.learning_rate,
             betas=(0.9, 0.98),
+            fused=True,
         )
 
     def _continue_from(self, path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Conformal factors: right where there are stars, borrowed where there are few, stored exactly."""
+
+import json
+
+import numpy as np
+import pytest
+
+from msacat.model.calibrate_intervals import Calibration, fit_calibration, g_bin
+from msacat.model.held_out import HeldOut
+
+
+def held(n, too_small, seed=0, n_bands=3, xp=True):
+    """Predictions of known sigma, claimed to be `too_small` times smaller in band 0."""
+    rng = np.random.default_rng(seed)
+    D = n_bands + (110 if xp else 0)
+    sd = rng.uniform(0.5, 2.0, (n, D))
+    value = sd * rng.standard_normal((n, D))
+    claimed = sd.copy()
+    claimed[:, 0] /= too_small
+    scored = np.ones((n, D), bool)
+    labels = rng.standard_normal((n, 1))
+    return HeldOut(
+        scored, value, np.full((n, D), 1e-12), np.zeros((n, D)), claimed,
+        labels, np.full((n, 1), 1e-6), np.zeros((n, 1)), np.full((n, 1), 0.5),
+        rng.uniform(12, 20, n), rng.random(n) < 0.5,
+    )  # fmt: skip
+
+
+def test_wrong_sigmas_are_corrected_and_right_ones_left_alone():
+    calibration = fit_calibration(held(60_000, 1.7), 3, 1)
+    middle = slice(4, 10)  # G 13-19, where the stars are
+    np.testing.assert_allclose(calibration.band_VMTX[0, 0, middle], 1.7 * 0.9945, rtol=0.06)
+    np.testing.assert_allclose(calibration.band_VMTX[1, 0, middle], 1.7 * 1.96, rtol=0.08)
+    np.testing.assert_allclose(calibration.band_VMTX[0, 1:, middle], 0.9945, rtol=0.06)
+    np.testing.assert_allclose(calibration.xp_VPT[0][:, middle], 0.9945, rtol=0.05)
+    np.testing.assert_allclose(calibration.label_VLX[0], 2 * 0.9945, rtol=0.04)
+
+
+def test_coverage_of_new_stars_is_as_promised():
+    calibration, new = fit_calibration(held(20_000, 1.7), 3, 1), held(20_000, 1.7, seed=1)
+    factor = calibration.bands(new.g_B, new.xp_seen_B)
+    z = new.deviations()[:, :3]
+    for level, promised in ((0, 0.68), (1, 0.95)):
+        for m in range(3):
+            assert np.mean(z[:, m] <= factor[level, :, m]) == pytest.approx(promised, abs=0.015)
+        assert np.mean(new.deviations()[:, 3:] <= calibration.coefficients(new.g_B)[level]) == pytest.approx(
+            promised, abs=0.01
+        )
+
+
+def test_kinds_without_stars_borrow_from_their_band_then_from_all():
+    few = held(4000, 1.7)
+    few.scored_BD[:, 2] = False  # never scored at all
+    few.scored_BD[few.g_B > 16, 0] = False
+    calibration = fit_calibration(few, 3, 1)
+    faint = g_bin(np.array([19.5]))[0]
+    np.testing.assert_allclose(calibration.band_VMTX[0, 0, faint], 1.7, rtol=0.12)
+    assert 0.9 < calibration.band_VMTX[0, 2, faint, 0] < 1.8
+    nothing = fit_calibration(held(0, 1.0), 3, 1)
+    np.testing.assert_allclose(nothing.band_VMTX[0], 0.99446)
+    np.testing.assert_allclose(nothing.xp_VPT[1], 1.95996)
+
+
+def test_json_round_trip_is_exact():
+    calibration = fit_calibration(held(500, 1.2, xp=False), 3, 1)
+    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    for name in calibration.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(again, name), getattr(calibration, name))
+    g, seen = np.array([11.0, 30.0, np.nan]), np.array([True, False, False])
+    np.testing.assert_array_equal(again.bands(g, seen), calibration.bands(g, seen))

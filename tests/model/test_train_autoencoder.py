@@ -1,0 +1,275 @@
+"""Training end to end: it learns, repeats itself, survives kill -9, refuses what cannot be, says what it skips."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msacat.catalog.errors import InputRejected, Interrupted, UsageError
+from msacat.model.checkpoint import latest_checkpoint, read_checkpoint
+from msacat.model.model_folder import load_model
+from msacat.model.sealed_folder import manifest_sha256
+from msacat.model.train_autoencoder import train
+from msacat.model.train_config import TrainConfig
+from msacat.model.training_batches import Position, star_batches
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder).network.state_dict()
+
+
+def same(a: dict, b: dict) -> bool:
+    return set(a) == set(b) and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_path):
+    steps = []
+    config = replace(quick, steps=60, learning_rate=3e-3)
+    report = train(stream_of(sky.features, sky.stars), tmp_path / "m", config, on_step=steps.append)
+    assert [s.step for s in steps] == list(range(1, 61)) and report.steps == 60
+    losses = [s.loss for s in steps]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.3
+    assert set(steps[0].losses) == {"bands", "visible", "xp", "labels", "consistency"}
+    assert steps[-1].progress == 1.0 and all(s.gradient_norm > 0 for s in steps)
+    assert report.stars == {"train": 2400, "calibrate": 800, "test": 800}
+    assert latest_checkpoint(tmp_path / "m") is None  # the finished model replaces them
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(sky, stream_of, quick, tmp_path):
+    stream = stream_of(sky.features, sky.stars)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(stream, tmp_path / name, replace(quick, seed=seed))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert manifest_sha256(tmp_path / "a") != manifest_sha256(tmp_path / "c")
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_stopped_and_resumed_equals_never_stopped(sky, stream_of, quick, tmp_path):
+    stream = stream_of(sky.features, sky.stars)
+    whole, parts = [], []
+    train(stream, tmp_path / "whole", quick, on_step=lambda s: whole.append(s.loss))
+    with pytest.raises(Interrupted) as caught:
+        train(stream, tmp_path / "parts", quick, on_step=lambda s: parts.append(s.loss),
+              should_stop=lambda: len(parts) >= 5)  # fmt: skip
+    assert caught.value.exit_code == 5 and "--resume" in str(caught.value)
+    report = train(stream, tmp_path / "parts", quick, on_step=lambda s: parts.append(s.loss), resume=True)
+    assert report.resumed_from == 5 and parts == whole
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+KILLED = """
+import importlib.util, sys
+from dataclasses import replace
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("made_up", sys.argv[1])
+made_up = importlib.util.module_from_spec(spec)
+sys.modules["made_up"] = made_up
+spec.loader.exec_module(made_up)
+from msacat.model.train_autoencoder import train
+from msacat.model.train_config import TrainConfig
+sky = made_up.make_sky(1500, seed=5)
+config = TrainConfig.from_json(__import__("json").loads(sys.argv[3]))
+train(made_up.MemoryStream(sky.features, sky.stars), Path(sys.argv[2]), config,
+      on_step=lambda s: print(s.step, flush=True), resume=True)
+"""
+
+
+@pytest.mark.crash
+def test_kill_9_at_any_moment_then_resume_gives_the_same_bits(quick, tmp_path):
+    """Killed twice, the second time while checkpoints are being written one after the other."""
+    config = replace(quick, steps=12, checkpoint_steps=1, calibrate_stars=300)
+    conftest = str(Path(__file__).with_name("conftest.py"))
+
+    def start(folder: str) -> subprocess.Popen:
+        arguments = [
+            sys.executable,
+            "-c",
+            KILLED,
+            conftest,
+            str(tmp_path / folder),
+            json.dumps(config.to_json()),
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
+
+    for after in (2, 7):
+        process = start("killed")
+        for line in process.stdout:
+            if int(line) >= after:
+                break
+        time.sleep(0.013 * after)  # somewhere between two steps
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed" / "manifest.json").exists()
+        _, state = read_checkpoint(latest_checkpoint(tmp_path / "killed"))
+        assert state["step"] >= after - 1
+    assert start("killed").wait() == 0
+    assert start("whole").wait() == 0
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def test_a_torn_checkpoint_is_passed_over(sky, stream_of, quick, tmp_path):
+    stream, seen = stream_of(sky.features, sky.stars), []
+    with pytest.raises(Interrupted):
+        train(stream, tmp_path, replace(quick, checkpoint_steps=2), on_step=seen.append,
+              should_stop=lambda: len(seen) >= 6)  # fmt: skip
+    newest = latest_checkpoint(tmp_path)
+    (newest / "manifest.json").unlink()  # as if the power had gone before the seal
+    older = latest_checkpoint(tmp_path)
+    assert older != newest and older.name == "step-00000004"
+    report = train(stream, tmp_path, replace(quick, checkpoint_steps=2), resume=True)
+    assert report.resumed_from == 4 and report.steps == quick.steps
+
+
+def test_a_full_disk_while_saving_keeps_the_last_checkpoint(sky, stream_of, quick, tmp_path, monkeypatch):
+    from msacat.model import sealed_folder
+
+    stream, real, calls = stream_of(sky.features, sky.stars), sealed_folder._write, []
+
+    def write(path, data):
+        calls.append(path)
+        if len(calls) > 4:  # three files a checkpoint: the second one is torn
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    monkeypatch.setattr(sealed_folder, "_write", write)
+    with pytest.raises(OSError, match="No space"):
+        train(stream, tmp_path, replace(quick, checkpoint_steps=3))
+    monkeypatch.setattr(sealed_folder, "_write", real)
+    assert latest_checkpoint(tmp_path).name == "step-00000003"
+    assert train(stream, tmp_path, replace(quick, checkpoint_steps=3), resume=True).resumed_from == 3
+
+
+def test_a_number_that_is_not_finite_stops_with_the_stars_named(sky, stream_of, quick, tmp_path, monkeypatch):
+    from msacat.model import train_autoencoder
+
+    real, calls = train_autoencoder.batch_losses, []
+
+    def poisoned(model, network, batch, device, autocast):
+        losses = real(model, network, batch, device, autocast)
+        calls.append(batch)
+        if len(calls) == 4:
+            losses["total"] = losses["total"] * float("nan")
+        return losses
+
+    monkeypatch.setattr(train_autoencoder, "batch_losses", poisoned)
+    with pytest.raises(InputRejected, match=r"step 4 .*not finite") as caught:
+        train(stream_of(sky.features, sky.stars), tmp_path, replace(quick, checkpoint_steps=3))
+    evidence = json.loads((tmp_path / "not_finite_step_4.json").read_text())
+    assert evidence["source_ids"] == [str(i) for i in calls[3].source_id_B]
+    assert str(calls[3].source_id_B[0]) in str(caught.value)
+    tensors, state = read_checkpoint(latest_checkpoint(tmp_path))
+    assert state["step"] == 3 and all(torch.isfinite(t).all() for t in tensors.values())
+
+
+def test_absurd_stars_do_not_stop_training(sky, stream_of, quick, tmp_path):
+    block = sky.stars.take(np.arange(1500))
+    block.mag_BM[::7, 3] = 99.0
+    block.mag_BM[5::50, 1] = np.inf
+    block.mag_err_BM[::11, 4] = 1e30
+    block.xp_BK[::13] *= 1e6
+    block.mag_BM[3::40] = np.nan
+    block.xp_BK[3::40] = np.nan
+    report = train(stream_of(sky.features, block), tmp_path, quick)
+    assert report.steps == quick.steps and all(np.isfinite(v) for v in report.final_losses.values())
+
+
+def test_resume_refuses_other_options_and_other_stars(sky, stream_of, quick, tmp_path, without):
+    seen = []
+    with pytest.raises(Interrupted):
+        train(stream_of(sky.features, sky.stars), tmp_path, quick, on_step=seen.append,
+              should_stop=lambda: len(seen) >= 2)  # fmt: skip
+    with pytest.raises(UsageError, match="width"):
+        train(stream_of(sky.features, sky.stars), tmp_path, replace(quick, width=64), resume=True)
+    fewer = replace(sky.features, bands=sky.features.bands[:-1])
+    with pytest.raises(UsageError, match="other bands"):
+        train(stream_of(fewer, sky.stars), tmp_path, quick, resume=True)
+
+
+def test_no_spectra_no_labels_one_band(sky, stream_of, quick, tmp_path, without, new_sky):
+    nothing = without(sky.stars, "xp", slice(None))
+    report = train(stream_of(sky.features, nothing), tmp_path / "no_xp", quick)
+    assert any("no training star has an XP spectrum" in note for note in report.notes)
+    assert "xp" not in report.final_losses and "consistency" not in report.final_losses
+
+    bare = new_sky(900, labels=False)
+    report = train(stream_of(bare.features, bare.stars), tmp_path / "no_labels", quick)
+    assert any("no labels" in note for note in report.notes)
+
+    one = without(nothing, "mag", slice(1, None))
+    report = train(stream_of(sky.features, one), tmp_path / "one_band", quick)
+    unsupported = next(note for note in report.notes if "no number will be given" in note)
+    assert "ps1_g" in unsupported and "gaia_g" not in unsupported
+
+
+def test_too_few_stars_is_refused(sky, stream_of, quick, tmp_path):
+    with pytest.raises(InputRejected, match="too few stars"):
+        train(stream_of(sky.features, sky.stars.take(np.arange(12))), tmp_path, quick)
+
+
+def test_minutes_are_kept(sky, stream_of, quick, tmp_path):
+    began = time.monotonic()
+    report = train(stream_of(sky.features, sky.stars), tmp_path, replace(quick, steps=None, minutes=0.1))
+    assert report.steps >= 1 and report.seconds < 60
+    assert time.monotonic() - began < 120
+
+
+def test_options_that_mean_nothing_are_refused():
+    for bad in ({}, {"steps": 3, "minutes": 1}, {"steps": 0}, {"steps": 3, "device": "tpu"}):
+        with pytest.raises(UsageError):
+            TrainConfig(**bad)
+    with pytest.raises(UsageError, match="widht"):
+        TrainConfig.from_json({"steps": 3, "widht": 4})
+    config = TrainConfig(steps=3)
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_every_star_once_an_epoch_and_any_position_continues(sky, stream_of, world):
+    stream = stream_of(sky.features, sky.stars, block_size=170)
+    everyone = []
+    for rank in range(world):
+        batches, positions = [], [Position()]
+        for block, after in star_batches(stream, 256, 3, Position(), rank, world):
+            if after.epoch > 0:
+                break
+            batches.append(block.source_id_B)
+            positions.append(after)
+        everyone += list(np.concatenate(batches))
+        for at in (1, len(batches) // 2, len(batches) - 1):
+            again, _ = next(star_batches(stream, 256, 3, positions[at], rank, world))
+            np.testing.assert_array_equal(again.source_id_B, batches[at])
+    train_ids = [b.source_id_B for b in stream.blocks("train", 0, 3)]
+    assert sorted(everyone) == sorted(np.concatenate(train_ids))
+
+
+@pytest.mark.slow
+def test_two_processes_average_their_gradients(quick, tmp_path):
+    """torchrun's environment by hand: gloo, two ranks, one model, different from a single process's."""
+    config = replace(quick, steps=6, calibrate_stars=300)
+    conftest = str(Path(__file__).with_name("conftest.py"))
+    processes = []
+    for rank in range(2):
+        environment = {
+            **os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617",
+        }  # fmt: skip
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", KILLED, conftest, str(tmp_path / "two"), json.dumps(config.to_json())],
+                env=environment, stdout=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+    outputs = [p.communicate(timeout=240)[0] for p in processes]
+    assert [p.returncode for p in processes] == [0, 0]
+    assert outputs[0].split() == [str(i) for i in range(1, 7)] and outputs[1] == ""
+    stored = load_model(tmp_path / "two")
+    assert stored.training["steps"] == 6 and stored.training["epochs"] > 6 * 128 / 900
