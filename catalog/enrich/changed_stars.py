@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psycopg import Connection, sql
 
+from msacat.catalog.enrich.enriched_tables import SHOWN
 from msacat.catalog.store.register_survey import reference_spec, registered_specs
 from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.store.survey_table import MATCHED_ROLES
@@ -83,5 +84,5 @@ def _other_values(conn: Connection) -> sql.Composable:
 
 
 def _files_of_all_published(conn: Connection) -> list[int]:
-    rows = conn.execute("SELECT file_ids FROM msacat.runs WHERE state = 'published'").fetchall()
+    rows = conn.execute(f"SELECT file_ids FROM msacat.runs WHERE {SHOWN}").fetchall()
     return sorted(set.intersection(*(set(row[0]) for row in rows))) if rows else []

@@ -10,6 +10,8 @@ from msacat.catalog.store.column_comments import Described, comment_on_column
 
 KINDS = ("magnitudes", "xp_coefficients", "embeddings", "metallicities")
 EMBEDDING_WIDTH = 64
+#: condition on msacat.runs: the views show the run; one that went stale stays until a newer one takes its place
+SHOWN = "published IS NOT NULL AND state IN ('published', 'stale')"
 
 
 @dataclass(frozen=True)

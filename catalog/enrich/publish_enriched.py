@@ -12,6 +12,7 @@ from psycopg import Connection, sql
 from msacat.catalog.enrich.changed_stars import observed_mask
 from msacat.catalog.enrich.enriched_tables import (
     KINDS,
+    SHOWN,
     BandInfo,
     OutputColumn,
     bands_of,
@@ -98,7 +99,9 @@ def publish_run(conn: Connection, run_id: int) -> list[str]:
     conn.execute("UPDATE msacat.runs SET state = 'published', published = now() WHERE run_id = %s", [run_id])
     if covers_all and covers_all[0]:
         conn.execute(
-            "UPDATE msacat.runs SET state = 'superseded' WHERE state = 'published' AND run_id <> %s", [run_id]
+            "UPDATE msacat.runs SET published = NULL, state = CASE state WHEN 'published' THEN 'superseded' ELSE state END "
+            f"WHERE {SHOWN} AND run_id <> %s",
+            [run_id],
         )
     views = recreate_views(conn)
     fault_point("enrich.before_publish")
@@ -118,7 +121,7 @@ def recreate_views(conn: Connection) -> list[str]:
     """The five views over the published runs, newest first; those without any data disappear."""
     published = [
         run for (run,) in conn.execute(
-            "SELECT run_id FROM msacat.runs WHERE state = 'published' ORDER BY published DESC, run_id DESC"
+            f"SELECT run_id FROM msacat.runs WHERE {SHOWN} ORDER BY published DESC, run_id DESC"
         )
     ]  # fmt: skip
     bands = bands_of(conn)

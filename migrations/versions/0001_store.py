@@ -245,7 +245,7 @@ def _runs() -> None:
         col("code_version", TEXT, "msacat version.", ucd="meta.version;meta.software", nullable=False),
         col("started", TIME, "When it began.", ucd="time.start", nullable=False, server_default=sa.func.now()),
         col("verified", TIME, "When its rows were counted and checked.", ucd="time.end"),
-        col("published", TIME, "When the views first showed it.", ucd="time.release"),
+        col("published", TIME, "Since when the views show it; NULL: they do not.", ucd="time.release"),
         sa.CheckConstraint("state IN ('running', 'verified', 'published', 'superseded', 'stale', 'dropped')",
                            name="state_is_known"),
         sa.ForeignKeyConstraint(["model_id"], ["learned.models.model_id"]),
