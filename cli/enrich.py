@@ -52,7 +52,7 @@ def enrich(
     from msacat.catalog.enrich.enrich_request import find_run, read_ids
     from msacat.catalog.enrich.publish_enriched import publish_run, verify_run
     from msacat.catalog.enrich.write_enriched import NoStars, RunRequest, start_run
-    from msacat.catalog.errors import UsageError
+    from msacat.catalog.errors import Interrupted, UsageError
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.stream.model_ledger import find_model, require_usable
 
@@ -84,29 +84,16 @@ def enrich(
             return
         say(f"run {run_id} by model {found.name}")
     job.run_id, job.request, job.kinds = run_id, replace(request, ids=[] if request.ids else None), kinds
-    with connect(dsn) as conn:
-        total, done = conn.execute(
-            "SELECT sum(n_stars), coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
-            [run_id],
-        ).fetchone()  # type: ignore[misc]
-    words = f"stopping after this chunk; `msacat enrich --resume {run_id}` continues"
-    with progress_bar("enrich", total=int(total)) as update, StopSignal(words) as stop:
-        if workers == 1:
-            so_far = [int(done)]
-
-            def on_progress(n: int) -> None:
-                so_far[0] += n
-                update(so_far[0])
-
-            job.write(on_progress, stop.asked)
-        else:
-            _with_workers(job, workers, update, stop.asked)
-    with connect(dsn) as conn:
-        rows = verify_run(conn, run_id)
     views: list[str] = []
-    if publish:
+    try:
+        _write(job, workers)
         with connect(dsn) as conn:
-            views = publish_run(conn, run_id)
+            rows = verify_run(conn, run_id)
+        if publish:
+            with connect(dsn) as conn:
+                views = publish_run(conn, run_id)
+    except Interrupted as stopped:
+        raise Interrupted(stopped.message, next_step=f"msacat enrich --resume {run_id}") from None
     if as_json:
         print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views})
         return
@@ -120,6 +107,28 @@ def enrich(
         print_line('next: msacat query "SELECT * FROM enriched.stars LIMIT 3"')
     else:
         print_line(f"next: msacat runs publish {run_id}")
+
+
+def _write(job: _Job, workers: int) -> None:
+    """All chunks that are not written yet; the first Ctrl-C ends it between two chunks."""
+    from msacat.catalog.server.connect import connect
+
+    with connect(job.dsn) as conn:
+        total, done = conn.execute(
+            "SELECT sum(n_stars), coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
+            [job.run_id],
+        ).fetchone()  # type: ignore[misc]
+    with progress_bar("enrich", total=int(total)) as update, StopSignal("stopping after this chunk") as stop:
+        if workers > 1:
+            _with_workers(job, workers, update, stop.asked)
+            return
+        so_far = [int(done)]
+
+        def on_progress(n: int) -> None:
+            so_far[0] += n
+            update(so_far[0])
+
+        job.write(on_progress, stop.asked)
 
 
 class _Job:
@@ -235,11 +244,9 @@ def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: C
             process.terminate()
             process.join()
     if stop.is_set():
-        raise Interrupted(f"run {job.run_id} is stopped; what was committed stays",
-                          next_step=f"msacat enrich --resume {job.run_id}")  # fmt: skip
+        raise Interrupted(f"run {job.run_id} is stopped; what was committed stays")
     if any(process.exitcode in REFUSED for process in processes):
         raise InputRejected(f"run {job.run_id}: a worker failed for the reason above; what was committed stays",
                             next_step=f"mend it, then msacat enrich --resume {job.run_id}")  # fmt: skip
     if failed := [process.pid for process in processes if process.exitcode]:
-        raise Interrupted(f"{len(failed)} of {workers} workers ended early; what was committed stays",
-                          next_step=f"msacat enrich --resume {job.run_id}")  # fmt: skip
+        raise Interrupted(f"{len(failed)} of {workers} workers ended early; what was committed stays")

@@ -90,8 +90,8 @@ def train(
                 stream = StarStream(dsn, job.model_id, job.features)
                 report = _learn(dsn, stream, job, resume)
                 result = _finish(dsn, stream, job, report)
-            except Interrupted:
-                raise
+            except Interrupted as stopped:
+                raise Interrupted(stopped.message, next_step=f"msacat train --name {name} --resume") from None
             except MsacatError as error:
                 with connect(dsn) as ledger:
                     fail_model(ledger, job.model_id, error.message)

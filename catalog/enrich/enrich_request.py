@@ -60,7 +60,9 @@ def find_run(conn: Connection, run_id: int) -> tuple[int, ModelRow, RunRequest]:
         raise InputRejected(f"run {run_id} is stale: {row[3]}", next_step="enrich again, without --resume")
     if row[0] != "running":
         raise UsageError(
-            f"run {run_id} is {row[0]}", expected="a run in progress", next_step="msacat runs list"
+            f"run {run_id} is {row[0]}",
+            expected="a run in progress",
+            next_step=f"msacat runs publish {run_id}" if row[0] == "verified" else "msacat runs list",
         )
     request = row[2]
     ids = [] if request["ids"] is not None else None
