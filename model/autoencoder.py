@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from msacat.model.cells import CellTensors
 from msacat.model.mixture_prior import Posterior
-from msacat.model.scale_features import Cells
 
 EMBEDDING = 64
 CLIP = 8.0  # of inputs, in their own units: one wild cell must not drown the others
@@ -66,11 +66,10 @@ class Autoencoder(nn.Module):
         self.label_leave = nn.Sequential(
             nn.LayerNorm(label_width), nn.Linear(label_width, 2 * len(QUANTITIES))
         )
-        for last in (self.leave[-1], self.label_leave[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        _start_at_zero(self.leave)
+        _start_at_zero(self.label_leave)
 
-    def forward(self, cells: Cells, prior: Posterior, autocast: torch.dtype | None = None) -> Output:
+    def forward(self, cells: CellTensors, prior: Posterior, autocast: torch.dtype | None = None) -> Output:
         """`prior` = posterior given the visible cells; with `autocast` only the inner layers are narrowed."""
         x = self._inputs(cells, prior)
         device = x.device.type
@@ -94,7 +93,7 @@ class Autoencoder(nn.Module):
         label, log_sd = self.label_leave(h.float()).chunk(2, dim=1)
         return Output(mean, sd, embedding, label, torch.exp(log_sd.clamp(-6, 4)))
 
-    def _inputs(self, cells: Cells, prior: Posterior) -> Tensor:
+    def _inputs(self, cells: CellTensors, prior: Posterior) -> Tensor:
         see = prior.visible_BD
         off = torch.where(
             see, (cells.value_BD - prior.mean_BD) / torch.sqrt(cells.var_BD + prior.sd_BD**2), 0
@@ -111,3 +110,10 @@ class Autoencoder(nn.Module):
             ],
             dim=1,
         )
+
+
+def _start_at_zero(layers: nn.Sequential) -> None:
+    last = layers[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)

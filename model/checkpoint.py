@@ -92,4 +92,4 @@ def _all(folder: Path) -> list[Path]:
     if not root.is_dir():
         return []
     found = [p for p in root.iterdir() if _STEP.match(p.name) and is_sealed(p)]
-    return sorted(found, key=lambda p: int(_STEP.match(p.name)[1]))
+    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")))

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from msacat.model.cells import CellTensors
 from msacat.model.mixture_prior import MixturePrior
-from msacat.model.scale_features import Cells
 
 OUTLIER_SIGMA = 4.0  # a cell further than this from what its star's other cells say loses weight
 PRIOR_STARS = 3.0  # pseudo-stars pulling loadings to 0: rare bands must not fit their few stars exactly
@@ -31,7 +31,7 @@ def default_size(n_stars: int, n_cells_seen: int) -> tuple[int, int]:
 
 
 def fit_mixture(
-    cells: Cells,
+    cells: CellTensors,
     components: int | None,
     latent: int | None,
     seed: int,

@@ -9,12 +9,13 @@ The reference band G is never hidden; everything is normalised by it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.scale_features import Cells, FeatureScaling
+from msacat.model.cells import Cells
+from msacat.model.scale_features import FeatureScaling
 
 BP, RP = -1, -2  # group numbers of the two halves of a spectrum; surveys count from 0
 SITUATIONS = ("cells", "survey", "xp", "half_xp", "xp_and_survey", "subset", "faint", "nothing")
@@ -79,7 +80,8 @@ def hide(
     hidden = np.zeros((B, D), bool)
     groups = np.unique(group)
     at = np.searchsorted(groups, group)
-    share = rng.uniform(*policy.cell_share, B)
+    low, high = policy.cell_share
+    share = rng.uniform(low, high, (B,))
     # In "cells" a half spectrum counts as one cell: real spectra are there or not.
     cell_draw = rng.random((B, D)) < share[:, None]
     half_draw = rng.random((B, 2)) < share[:, None]
@@ -101,8 +103,8 @@ def hide(
         cells, target = _make_faint(cells, scaling, faint, rng)
         hidden &= cells.observed_BD
     if cells.scalar_BX.shape[1]:
-        kept = (rng.random(B) >= policy.scalar_hidden)[:, None]
-        cells = Cells(**{**cells.__dict__, "scalar_BX": cells.scalar_BX * kept})
+        kept = (rng.random((B,)) >= policy.scalar_hidden)[:, None]
+        cells = replace(cells, scalar_BX=cells.scalar_BX * kept)
     return HiddenBatch(cells, hidden, cells.observed_BD & ~hidden, target)
 
 
@@ -122,8 +124,7 @@ def _make_faint(
     The colours themselves do not change, so the bright measurement stays the target.
     """
     M, ref = scaling.n_bands, scaling.reference
-    given = Cells(*(v.copy() for v in cells.__dict__.values()))
-    target = Cells(*(v.copy() for v in cells.__dict__.values()))
+    given, target = cells.copy(), cells.copy()
     rows = np.flatnonzero(rows_B & (cells.norm_B < FAINT_G[0]) & ~cells.proxy_B)
     if not len(rows):
         return given, target

@@ -50,6 +50,8 @@ class MixturePrior(nn.Module):
     mu_CD: Tensor
     W_CDQ: Tensor
     psi_CD: Tensor
+    _upper: Tensor
+    _full: Tensor
 
     def __init__(self, n_cells: int, components: int, latent: int):
         super().__init__()
@@ -139,7 +141,7 @@ class MixturePrior(nn.Module):
 
     def _expect(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> _Expectation:
         C, Q = self.components, self.latent
-        i, j = self._upper
+        i, j = self._upper[0], self._upper[1]
         weight = (1.0 / (self.psi_CD[:, None] + s_BD[None])).clamp_max(MAX_PRECISION) * visible_BD[None]
         pairs = self.W_CDQ[:, :, i] * self.W_CDQ[:, :, j]  # C, D, Q(Q+1)/2
         A = (weight @ pairs)[:, :, self._full].reshape(C, -1, Q, Q)

@@ -10,13 +10,13 @@ import torch
 
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.autoencoder import EMBEDDING, QUANTITIES
+from msacat.model.autoencoder import EMBEDDING, QUANTITIES, Output
+from msacat.model.cells import Cells
 from msacat.model.devices import choose_autocast, choose_device
 from msacat.model.match_features import Renaming
 from msacat.model.mixture_prior import Posterior
 from msacat.model.model_folder import StoredModel, load_model
 from msacat.model.out_of_support import is_outside
-from msacat.model.scale_features import Cells
 
 BATCH = 1024
 SUSPECT_SIGMA = 5.0
@@ -110,7 +110,9 @@ class StarModel:
         cells = self.scaling.encode(own)
         with torch.inference_mode():
             parts = [
-                self._predict_batch(own.take(slice(i, i + BATCH)), cells.take(slice(i, i + BATCH)))
+                self._predict_batch(
+                    own.take(np.arange(i, min(i + BATCH, len(block)))), cells.take(slice(i, i + BATCH))
+                )
                 for i in range(0, max(1, len(block)), BATCH)
             ]
         found = Prediction(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Prediction)))
@@ -123,12 +125,12 @@ class StarModel:
         prior, out = net(on_device, on_device.observed_BD, self.autocast)
         mean, sd = out.mean_BD.double().cpu().numpy(), out.sd_BD.double().cpu().numpy()
         norm = np.asarray(cells.norm_B, np.float64)
-        has_input = np.isfinite(norm)
+        has_input = np.asarray(np.isfinite(norm))
         norm, norm_err = self._without_reference(cells, prior, mean, sd, norm)
         outside = is_outside(prior, M, self.stored.support_z).cpu().numpy()
 
         measured = np.isfinite(block.mag_BM)
-        xp_seen = cells.observed_BD[:, M:].any(1)
+        xp_seen = np.any(cells.observed_BD[:, M:], axis=1)
         no_support = np.broadcast_to(~scaling.supported_bands, measured.shape) & ~measured
         factor = calibration.bands(norm, xp_seen)
         err = factor * sd[:, :M] * scaling.scale_D[:M]
@@ -145,14 +147,22 @@ class StarModel:
         labels = self._labels(out, xp_seen, has_input)
         embedding = np.where(has_input[:, None], out.embedding_BE.float().cpu().numpy(), np.nan)
         return Prediction(
-            _f32(mag), _f32(err68), _f32(err95), measured, suspect, no_support,
-            scaling.through_xp_M & ~measured & ~blank,
-            _f32(xp), _f32(xp_err), bp_seen, rp_seen,
-            embedding.reshape(-1, EMBEDDING).astype(np.float32),
-            *labels,
-            outside & has_input,
-            has_input,
-        )  # fmt: skip
+            mag_BM=_f32(mag),
+            err68_BM=_f32(err68),
+            err95_BM=_f32(err95),
+            observed_BM=measured,
+            suspect_BM=suspect,
+            no_support_BM=no_support,
+            through_xp_BM=scaling.through_xp_M & ~measured & ~blank,
+            xp_BK=_f32(xp),
+            xp_err_BK=_f32(xp_err),
+            bp_observed_B=bp_seen,
+            rp_observed_B=rp_seen,
+            embedding_BE=_f32(embedding.reshape(-1, EMBEDDING)),
+            label_suspect_B=outside & has_input,
+            has_input_B=has_input,
+            **labels,
+        )
 
     def _without_reference(self, cells: Cells, prior: Posterior, mean, sd, norm):
         """(norm_B, its error_BM in mag) where the reference band is missing; changes mean and sd there.
@@ -192,19 +202,23 @@ class StarModel:
             *seen,
         )
 
-    def _labels(self, out, xp_seen: np.ndarray, has_input: np.ndarray) -> list[np.ndarray]:
-        """fe_h, lo, hi, teff, err, logg, err; NaN without labels in training or without input."""
+    def _labels(self, out: Output, xp_seen: np.ndarray, has_input: np.ndarray) -> dict[str, np.ndarray]:
+        """fe_h with its limits, teff and logg with errors; NaN without labels in training or without input."""
         labels = self.network.labels
         mean, sd = labels.decode(out.label_BQ.cpu().numpy(), out.label_sd_BQ.cpu().numpy())
         factor = self._label_factor(xp_seen)
         usable = has_input[:, None] & labels.supported_quantities
         mean, err = np.where(usable, mean, np.nan), np.where(usable, factor * sd, np.nan)
         f, t, g = (QUANTITIES.index(q) for q in ("fe_h", "teff", "logg"))
-        arrays = [
-            mean[:, f], mean[:, f] - err[:, f], mean[:, f] + err[:, f],
-            mean[:, t], err[:, t], mean[:, g], err[:, g],
-        ]  # fmt: skip
-        return [_f32(a) for a in arrays]
+        return {
+            "fe_h_B": _f32(mean[:, f]),
+            "fe_h_lo_B": _f32(mean[:, f] - err[:, f]),
+            "fe_h_hi_B": _f32(mean[:, f] + err[:, f]),
+            "teff_B": _f32(mean[:, t]),
+            "teff_err_B": _f32(err[:, t]),
+            "logg_B": _f32(mean[:, g]),
+            "logg_err_B": _f32(err[:, g]),
+        }
 
     def _label_factor(self, xp_seen: np.ndarray) -> np.ndarray:
         """68 % factor_BQ, by the survey with most labels of each quantity."""

@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
+from msacat.model.cells import Cells
 from msacat.model.synthetic_bands import SyntheticBands
 
 MAG_PER_FLUX = 2.5 / np.log(10.0)  # mag per unit of relative flux
@@ -26,43 +26,6 @@ MAX_ERR_MAG = 5.0  # a larger published error says no more than this one, and it
 MAX_SCALED = 60.0  # robust widths; beyond this a cell is an accident, and its square must stay finite
 MIN_SUPPORT = 20  # stars with a band below which the model gives no number for it
 XP_FLOOR = 0.01  # of a coefficient's robust width: no spectrum is known better than its calibration
-
-
-@dataclass
-class Cells:
-    """Scaled cells of some stars (tensors, or numpy arrays before `to`).
-
-    value_BD     float32, scaled; 0 where nothing stands (read only under `observed` or `derived`)
-    var_BD       float32, variance of the measurement error in scaled units, floor included; 1 where nothing
-    observed_BD  bool, measured
-    derived_BD   bool, not measured but computed from the star's own XP: a target, never an input
-    guessed_BD   bool, measured without a published error (the survey's typical error stands in)
-    scalar_BX    float32, inputs from parallax and proper motion, four a scalar (see `_scalar_inputs`)
-    norm_B       float32, mag, the magnitude everything is normalised by; NaN = star without input
-    proxy_B      bool, norm_B was guessed from another band because the reference band is missing
-    """
-
-    value_BD: torch.Tensor
-    var_BD: torch.Tensor
-    observed_BD: torch.Tensor
-    derived_BD: torch.Tensor
-    guessed_BD: torch.Tensor
-    scalar_BX: torch.Tensor
-    norm_B: torch.Tensor
-    proxy_B: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.norm_B)
-
-    def take(self, index) -> Cells:
-        return Cells(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def to(self, device: torch.device) -> Cells:
-        return Cells(*(_tensor(getattr(self, f.name), device) for f in fields(self)))
-
-    @staticmethod
-    def concatenate(parts: list[Cells]) -> Cells:
-        return Cells(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Cells)))
 
 
 @dataclass(frozen=True)
@@ -340,10 +303,3 @@ def _error_by_magnitude(block: StarBlock) -> tuple[np.ndarray, np.ndarray]:
             if len(err) >= 20:
                 table[m, t] = max(np.median(err), table[m, :t].max(initial=0.0))
     return grid, table
-
-
-def _tensor(array, device: torch.device) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

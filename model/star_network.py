@@ -6,15 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from msacat.model.autoencoder import Autoencoder, Output
+from msacat.model.cells import CellTensors
 from msacat.model.label_scaling import LabelScaling
 from msacat.model.mixture_prior import MixturePrior, Posterior
-from msacat.model.scale_features import Cells, FeatureScaling
+from msacat.model.scale_features import FeatureScaling
 from msacat.model.train_config import TrainConfig
 from msacat.model.xp_consistency_loss import XpConsistency
 
 
 class StarNetwork(nn.Module):
     """Everything with tensors; `state_dict()` is what is stored."""
+
+    quantity_L: Tensor
+    fitted_L: Tensor
 
     def __init__(
         self, scaling: FeatureScaling, labels: LabelScaling, prior: MixturePrior, config: TrainConfig
@@ -35,7 +39,7 @@ class StarNetwork(nn.Module):
         self.register_buffer("fitted_L", torch.as_tensor(labels.fitted_L).float(), persistent=False)
 
     def forward(
-        self, cells: Cells, visible_BD: Tensor, autocast: torch.dtype | None = None
+        self, cells: CellTensors, visible_BD: Tensor, autocast: torch.dtype | None = None
     ) -> tuple[Posterior, Output]:
         """The prior's posterior and the network's, given the visible cells."""
         prior = self.prior.posterior(cells.value_BD, cells.var_BD, visible_BD, self.config.max_drops)

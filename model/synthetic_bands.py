@@ -35,7 +35,6 @@ class SyntheticBands:
     offset_M: np.ndarray
     key_M: tuple[str | None, ...]
     shift_M: np.ndarray
-    shift_M: np.ndarray
 
     @property
     def has_row(self) -> np.ndarray:

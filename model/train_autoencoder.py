@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,9 @@ from msacat.model.fit_mixture import fit_mixture
 from msacat.model.label_scaling import LabelScaling, fit_label_scaling
 from msacat.model.mixture_prior import MixturePrior
 from msacat.model.scale_features import FeatureScaling, fit_scaling
+from msacat.model.skipped_parts import what_is_skipped
 from msacat.model.star_network import StarNetwork
-from msacat.model.train_config import StarStream, StepReport, TrainConfig, TrainReport
+from msacat.model.train_config import StarStream, StepReport, TrainConfig, TrainReport, learning_rate_factor
 from msacat.model.training_batches import BatchFeeder, Position
 from msacat.model.training_loss import batch_losses
 
@@ -127,7 +129,7 @@ class _Run:
         )
         self._build(scaling, labels, prior)
         self.workers.same_as_first(list(self.model.state_dict().values()))
-        self.notes += _what_is_skipped(scaling, labels, self.model)
+        self.notes += what_is_skipped(self.model)
 
     def _sample(self) -> StarBlock:
         """The first stars of epoch 0, in random order by contract: a random sample."""
@@ -223,7 +225,7 @@ class _Run:
             self.stream, self.model.scaling, self.model.labels, c.hiding, c.batch_size, c.seed,
             self.position, self.step, w.rank, w.world, c.prefetch,
         )  # fmt: skip
-        network = torch.compile(self.model.network) if c.compile else self.model.network
+        network: Any = torch.compile(self.model.network) if c.compile else self.model.network
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         saved_at, done = time.monotonic(), False
         try:
@@ -231,7 +233,7 @@ class _Run:
                 batch = next(feeder)
                 began = time.monotonic()
                 progress = self._progress()
-                lr = c.learning_rate * _schedule(progress, c.warmup)
+                lr = c.learning_rate * learning_rate_factor(progress, c.warmup)
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
                 losses = batch_losses(self.model, network, batch, self.device, self.autocast)
@@ -331,31 +333,3 @@ class _Run:
             list(self.notes),
             self.resumed_from,
         )
-
-
-def _schedule(progress: float, warmup: float) -> float:
-    """Linear warm-up, then a cosine to 2 %."""
-    if progress < warmup:
-        return max(progress, 1e-3) / warmup
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
-
-
-def _what_is_skipped(scaling: FeatureScaling, labels: LabelScaling, model: StarNetwork) -> list[str]:
-    notes = []
-    bands = scaling.features.bands
-    if scaling.features.xp and not scaling.n_xp:
-        notes.append("no training star has an XP spectrum: spectra are neither used nor predicted")
-    through = [
-        b.name for b, t, n in zip(bands, scaling.through_xp_M, scaling.n_derived_M, strict=True) if t and n
-    ]
-    if through:
-        notes.append(
-            f"reachable only through the XP spectra, never measured in training: {', '.join(through)}"
-        )
-    if unsupported := [b.name for b, ok in zip(bands, scaling.supported_bands, strict=True) if not ok]:
-        notes.append(f"no number will be given for bands without training stars: {', '.join(unsupported)}")
-    if not labels.supported_quantities.any():
-        notes.append("no labels: no metallicities, temperatures or gravities")
-    if not model.consistency.active:
-        notes.append("no band in common with the XP spectra: the consistency term is off")
-    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -121,3 +122,10 @@ class TrainReport:
     offsets: dict[str, float]  # mag or label unit, by band or label
     notes: list[str]
     resumed_from: int | None = None
+
+
+def learning_rate_factor(progress: float, warmup: float) -> float:
+    """Linear warm-up, then a cosine to 2 %."""
+    if progress < warmup:
+        return max(progress, 1e-3) / warmup
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))

@@ -25,6 +25,10 @@ class XpConsistency(nn.Module):
     additive_J: Tensor
     weight_J: Tensor
     band_J: Tensor
+    center_J: Tensor
+    scale_J: Tensor
+    is_reference_J: Tensor
+    fitted_J: Tensor
 
     def __init__(self, scaling: FeatureScaling):
         super().__init__()

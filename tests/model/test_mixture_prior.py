@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from msacat.model.cells import CellTensors as Cells
 from msacat.model.fit_mixture import fit_mixture
 from msacat.model.mixture_prior import MixturePrior
-from msacat.model.scale_features import Cells
 
 
 def random_prior(rng, components=3, cells=7, latent=2) -> MixturePrior:
