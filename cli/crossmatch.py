@@ -45,9 +45,9 @@ def crossmatch(
         print_json(reports)
         return
     print_table(
-        ["survey", "objects", "matched", "of them by", "lost or ambiguous", "seconds"],
+        ["survey", "did", "objects searched", "matched", "of them by", "lost or ambiguous", "seconds"],
         [
-            (r.dataset, r.n_objects, r.n_matched, ", ".join(f"{k} {v}" for k, v in r.by_method.items()),
+            (r.dataset, r.how, r.n_objects, r.n_matched, ", ".join(f"{k} {v}" for k, v in r.by_method.items()),
              r.n_unmatched, f"{r.seconds:.1f}")
             for r in reports
         ],

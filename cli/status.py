@@ -30,9 +30,15 @@ def status(dsn: Dsn = None, as_json: AsJson = False) -> None:
         )
         print_line("")
     if found.models:
-        print_table(["model", "state", "trained on stars", "finished"], [tuple(m) for m in found.models])
+        print_table(
+            ["model", "state", "trained on stars", "finished", ""],
+            [(m.name, m.state, m.n_train, m.finished, m.why) for m in found.models],
+        )
         print_line("")
     if found.runs:
-        print_table(["run", "model", "state", "stars"], [tuple(r) for r in found.runs])
+        print_table(
+            ["run", "model", "state", "stars", ""],
+            [(r.run_id, r.model, r.state, r.n_stars, r.why) for r in found.runs],
+        )
         print_line("")
     print_line(f"next: {found.next_step}")

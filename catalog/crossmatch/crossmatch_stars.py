@@ -121,11 +121,12 @@ def crossmatch_state(conn: Connection, dataset: str) -> str:
 
 
 def datasets_to_match(conn: Connection) -> list[str]:
-    """Registered surveys that have rows and are matched to the reference."""
+    """Registered surveys that are matched to the reference and have rows, or matches left to lose."""
     return [
         spec.name
         for spec in registered_specs(conn).values()
-        if spec.role in MATCHED_ROLES and _exists(conn, "survey", spec.name)
+        if spec.role in MATCHED_ROLES
+        and (_exists(conn, "survey", spec.name) or _exists(conn, "matched", spec.name))
     ]
 
 

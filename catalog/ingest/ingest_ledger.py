@@ -134,14 +134,15 @@ def mark_stale(conn: Connection, file_ids: Sequence[int], reason: str) -> None:
             sql.SQL(
                 "UPDATE {} SET state = 'stale', stale_reason = %s WHERE file_ids && %s::integer[] AND state <> ALL(%s)"
             ).format(sql.Identifier(schema, name)),
-            [reason, list(file_ids), ["stale", "dropped"]],
+            [reason, list(file_ids), ["stale", "dropped", "failed"]],
         )
 
 
 def stale_names(conn: Connection, file_ids: Sequence[int]) -> tuple[list[str], list[int]]:
     """Names of the models and numbers of the runs built on these files."""
     models = conn.execute(
-        "SELECT name FROM learned.models WHERE file_ids && %s::integer[] ORDER BY name", [list(file_ids)]
+        "SELECT name FROM learned.models WHERE file_ids && %s::integer[] AND state <> 'failed' ORDER BY name",
+        [list(file_ids)],
     ).fetchall()
     runs = conn.execute(
         "SELECT run_id FROM msacat.runs WHERE file_ids && %s::integer[] AND state <> 'dropped' ORDER BY run_id",

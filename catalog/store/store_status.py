@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.survey_table import MATCHED_ROLES
+
+ROLES = ("reference", "spectra", "photometry", "labels", "matches", "lookup")
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,32 @@ class SurveyStatus:
 
 
 @dataclass(frozen=True)
+class ModelStatus:
+    """One model; `why` it is stale or failed."""
+
+    name: str
+    state: str
+    why: str | None
+    n_train: int | None
+    finished: datetime | None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One enrichment run that was not dropped."""
+
+    run_id: int
+    model: str
+    state: str
+    why: str | None
+    n_stars: int
+
+
+@dataclass(frozen=True)
 class StoreStatus:
     surveys: list[SurveyStatus]
-    models: list[tuple]
-    runs: list[tuple]
+    models: list[ModelStatus]
+    runs: list[RunStatus]
     next_step: str
 
 
@@ -47,28 +72,38 @@ def store_status(conn: Connection) -> StoreStatus:
             ).fetchone()
             matched = found[0] if found else 0
         surveys.append(SurveyStatus(name, spec.role, row[0], row[1], matched, state))
-    models = conn.execute(
-        "SELECT name, state || coalesce(': ' || stale_reason, ''), n_train, finished::timestamp(0) "
-        "FROM learned.models ORDER BY model_id"
-    ).fetchall()
-    runs = conn.execute(
-        "SELECT r.run_id, m.name, r.state || coalesce(': ' || r.stale_reason, ''), r.n_stars "
-        "FROM msacat.runs r JOIN learned.models m USING (model_id) WHERE r.state <> 'dropped' ORDER BY 1"
-    ).fetchall()
-    return StoreStatus(surveys, models, runs, _next_step(conn, surveys, models, runs))
+    surveys.sort(key=lambda survey: ROLES.index(survey.role))
+    models = [
+        ModelStatus(*row)
+        for row in conn.execute(
+            "SELECT name, state, stale_reason, n_train, finished::timestamp(0) FROM learned.models ORDER BY model_id"
+        )
+    ]
+    runs = [
+        RunStatus(*row)
+        for row in conn.execute(
+            "SELECT r.run_id, m.name, r.state, r.stale_reason, r.n_stars FROM msacat.runs r "
+            "JOIN learned.models m USING (model_id) WHERE r.state <> 'dropped' ORDER BY 1"
+        )
+    ]
+    return StoreStatus(surveys, models, runs, _next_step(surveys, models, runs))
 
 
-def _next_step(conn: Connection, surveys: list[SurveyStatus], models: list[tuple], runs: list[tuple]) -> str:
+def _next_step(surveys: list[SurveyStatus], models: list[ModelStatus], runs: list[RunStatus]) -> str:
     if not any(s.role == "reference" and s.n_rows for s in surveys):
         return "msacat ingest gaia_source FILE…"
-    stale = [s.name for s in surveys if s.n_rows and s.crossmatch in ("missing", "out of date")]
+    stale = [
+        s.name for s in surveys if (s.n_rows or s.n_matched) and s.crossmatch in ("missing", "out of date")
+    ]
     if stale:
         return "msacat crossmatch " + " ".join(stale)
-    if not any(m[1] in ("finished", "imported") for m in models):
+    if interrupted := [m.name for m in models if m.state == "training"]:
+        return f"msacat train --name {interrupted[-1]} --resume   (unless it is at work)"
+    if not any(m.state in ("finished", "imported") for m in models):
         return "msacat train --name NAME"
-    if not any(r[2] == "published" for r in runs):
-        waiting = conn.execute(
-            "SELECT run_id FROM msacat.runs WHERE state = 'verified' ORDER BY 1 DESC LIMIT 1"
-        ).fetchone()
-        return f"msacat runs publish {waiting[0]}" if waiting else "msacat enrich"
-    return sql.SQL('msacat query "SELECT * FROM enriched.stars LIMIT 3"').as_string(conn)
+    if unfinished := [r.run_id for r in runs if r.state == "running"]:
+        return f"msacat enrich --resume {unfinished[-1]}   (unless it is at work)"
+    if not any(r.state == "published" for r in runs):
+        waiting = [r.run_id for r in runs if r.state == "verified"]
+        return f"msacat runs publish {waiting[-1]}" if waiting else "msacat enrich"
+    return 'msacat query "SELECT * FROM enriched.stars LIMIT 3"'
