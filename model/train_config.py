@@ -43,7 +43,7 @@ class TrainConfig:
     minutes: float | None = None
     epochs: float | None = None
     steps: int | None = None
-    batch_size: int = 512
+    batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     warmup: float = 0.03  # share of the budget

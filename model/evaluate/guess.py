@@ -1,0 +1,59 @@
+"""What a method says of the stars it is asked about, and how every method is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from msacat.catalog.surveys.star_block import StarBlock
+from msacat.catalog.surveys.star_features import StarFeatures
+
+
+@dataclass
+class Guess:
+    """Numpy arrays in the order of the features; NaN = no answer.
+
+    mag_BM   mag, published system
+    xp_BK    Gaia internal flux units
+    mag_err68_BM, mag_err95_BM, xp_err68_BK, xp_err95_BK
+             half-widths of the 68 % and 95 % intervals of the noise-free value; None for a method that has no error
+             bars of its own: it is given those its residuals on the calibration stars deserve
+    """
+
+    mag_BM: np.ndarray
+    xp_BK: np.ndarray
+    mag_err68_BM: np.ndarray | None = None
+    mag_err95_BM: np.ndarray | None = None
+    xp_err68_BK: np.ndarray | None = None
+    xp_err95_BK: np.ndarray | None = None
+
+
+class Method(Protocol):
+    """One way of filling in what was not measured.
+
+    name        as it stands in the records
+    per_regime  it must be fitted anew for every regime (it learns from masked training stars)
+    partial     it answers only where it can (synthetic photometry); its records hold fewer values
+    conventional  it counts among those a careful astronomer would otherwise use
+    """
+
+    name: str
+    per_regime: bool
+    partial: bool
+    conventional: bool
+
+    def settings(self) -> dict:
+        """All that decides its answers beside data and seed; part of the key of its records."""
+        ...
+
+    def fit(
+        self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
+    ) -> None:
+        """Learn from whole stars. `calibrate` is for choosing sizes only."""
+        ...
+
+    def predict(self, block: StarBlock) -> Guess:
+        """Every band and coefficient of stars whose hidden cells are NaN."""
+        ...

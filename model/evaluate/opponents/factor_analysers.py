@@ -1,0 +1,123 @@
+"""Gaussian mixtures with known noise and missing cells, by EM: the single Gaussian, the MFA and its robust form."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from msacat.catalog.surveys.star_block import StarBlock
+from msacat.catalog.surveys.star_features import StarFeatures
+from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.metrics import ONE_68, ONE_95, geometric_mean, nmad
+from msacat.model.evaluate.regimes import cases
+from msacat.model.fit_mixture import default_size, fit_mixture
+from msacat.model.mixture_prior import MixturePrior
+from msacat.model.scale_features import FeatureScaling, fit_scaling
+
+MAX_STARS = 60_000
+MAX_CHOOSING = 2_000
+BATCH = 1024
+LARGE = (24, 12)  # components, latent dimensions; beside default_size()
+LARGE_FROM_STARS = 12_000
+
+
+class Mixture:
+    """A mixture of factor analysers fitted as the product fits its prior.
+
+    sizes      (components, latent) to choose among on calibration cells; () = by the number of stars
+    max_drops  visible cells a star may lose when the others disown them
+    """
+
+    per_regime = partial = False
+
+    def __init__(self, name: str, sizes: tuple[tuple[int, int], ...], max_drops: int, conventional: bool):
+        self.name, self.sizes, self.max_drops, self.conventional = name, sizes, max_drops, conventional
+        self.scaling: FeatureScaling
+        self.prior: MixturePrior
+
+    def settings(self) -> dict:
+        return {"sizes": self.sizes or "automatic", "max_drops": self.max_drops, "max_stars": MAX_STARS}
+
+    def fit(
+        self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
+    ) -> None:
+        chosen = np.random.default_rng(seed).permutation(len(train))[:MAX_STARS]
+        sample = train.take(np.sort(chosen))
+        self.scaling = fit_scaling(features, sample)
+        cells = self.scaling.encode(sample).to(torch.device("cpu"))
+        sizes = self.sizes
+        if not sizes:
+            seen = int((cells.observed_BD.sum(0) > 0).sum())
+            sizes = (default_size(len(sample), seen),)
+            sizes += (LARGE,) if len(sample) >= LARGE_FROM_STARS else ()
+        fitted = [fit_mixture(cells, c, min(q, cells.value_BD.shape[1] - 1), seed) for c, q in sizes]
+        if len(fitted) == 1:
+            self.prior = fitted[0]
+            return
+        losses = []
+        for prior in fitted:
+            self.prior = prior
+            losses.append(self._loss(calibrate.take(np.arange(min(MAX_CHOOSING, len(calibrate)))), features))
+        self.prior = fitted[int(np.argmin(losses))]
+
+    def predict(self, block: StarBlock) -> Guess:
+        cells = self.scaling.encode(block)
+        tensors = cells.to(torch.device("cpu"))
+        means, sds = [], []
+        edges = [*range(0, len(block), BATCH), len(block)]
+        for start, stop in pairwise(edges):
+            rows = slice(start, stop)
+            post = self.prior.posterior(
+                tensors.value_BD[rows], tensors.var_BD[rows], tensors.observed_BD[rows], self.max_drops
+            )
+            means.append(post.mean_BD.double().numpy())
+            sds.append(post.sd_BD.double().numpy())
+        if not means:
+            width = self.scaling.n_cells
+            means, sds = [np.zeros((0, width))], [np.zeros((0, width))]
+        mean, sd = np.concatenate(means), np.concatenate(sds)
+        M = self.scaling.n_bands
+        sd_mag = sd[:, :M] * self.scaling.scale_D[:M]
+        if self.scaling.features.xp:
+            xp = self.scaling.coefficients(mean, cells.norm_B)
+            sd_xp = sd[:, M:] * self.scaling.coefficient_unit(cells.norm_B)
+        else:
+            xp = sd_xp = np.full((len(block), 110), np.nan)
+        return Guess(
+            self.scaling.magnitudes(mean, cells.norm_B), xp,
+            ONE_68 * sd_mag, ONE_95 * sd_mag, ONE_68 * sd_xp, ONE_95 * sd_xp,
+        )  # fmt: skip
+
+    def _loss(self, block: StarBlock, features: StarFeatures) -> float:
+        """Geometric mean over bands of the NMAD against observed values, random cells hidden."""
+        (case,) = cases(block, features, "random_cells", 0)
+        d = self.predict(case.block).mag_BM - block.mag_BM[case.row_B]
+        found = [nmad(d[asked, m]) for m, asked in enumerate(case.asked_BM.T) if asked.sum() >= 20]
+        return geometric_mean(np.array(found))
+
+
+class SharedFit:
+    """Another name for a fitted mixture with another max_drops: the fit itself is already robust."""
+
+    per_regime = partial = conventional = False
+
+    def __init__(self, name: str, fitted: Mixture, max_drops: int):
+        self.name, self.fitted, self.max_drops = name, fitted, max_drops
+
+    def settings(self) -> dict:
+        return self.fitted.settings() | {"max_drops": self.max_drops}
+
+    def fit(
+        self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
+    ) -> None:
+        if not hasattr(self.fitted, "prior"):
+            self.fitted.fit(train, calibrate, features, regime, seed)
+
+    def predict(self, block: StarBlock) -> Guess:
+        kept, self.fitted.max_drops = self.fitted.max_drops, self.max_drops
+        try:
+            return self.fitted.predict(block)
+        finally:
+            self.fitted.max_drops = kept
