@@ -28,7 +28,7 @@ def simulate(
     """Make a simulated sky: survey files in the publishers' own formats, and the truth beside them.
 
     OUT/<dataset>/ holds files that `msacat ingest <dataset>` takes; OUT/truth.parquet the noise-free magnitudes,
-    XP coefficients and labels, which no other verb but evaluate reads.
+    XP coefficients and labels, to judge with what `msacat enrich` made of the files; no verb reads it.
     """
     from msacat.catalog.simulated_sky.simulate_sky import simulate as make_sky
 
