@@ -219,16 +219,14 @@ def _stars(
     for name in ("suspect", "no_support", "through_xp", "has_input"):
         add(sql.SQL("m.{}").format(sql.Identifier(name)), name, described[name])
     joins = [sql.SQL("matched.stars s LEFT JOIN enriched.magnitudes m ON m.source_id = s.source_id")]
-    if "xp_coefficients" in made:
-        for half in ("bp", "rp"):
+    described |= {column.name: column for column in columns_of("xp_coefficients", bands)}
+    for half in ("bp", "rp"):
+        if "xp_coefficients" in made:
             for name in (f"{half}_coefficients", f"{half}_coefficient_errors"):
                 add(sql.SQL("coalesce(s.{0}, x.{0})").format(sql.Identifier(name)), name, described[name])
-            flag = f"{half}_observed"
-            add(
-                sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(f"{half}_coefficients")),
-                flag,
-                described[flag],
-            )
+        published = sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(f"{half}_coefficients"))
+        add(published, f"{half}_observed", described[f"{half}_observed"])
+    if "xp_coefficients" in made:
         joins.append(sql.SQL("LEFT JOIN enriched.xp_coefficients x ON x.source_id = s.source_id"))
     if "metallicities" in made:
         for column in columns_of("metallicities", bands)[2:]:

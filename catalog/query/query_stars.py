@@ -161,8 +161,10 @@ def _xp_records(
                 yield _xp_record(*row)
         except psycopg.errors.UndefinedTable:
             raise InputRejected("no run is published yet", next_step="msacat enrich") from None
-        except psycopg.errors.UndefinedColumn as error:
-            raise UsageError(f"where: {str(error).strip()}") from None
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            raise UsageError(f"where: {str(error).strip()}", found=where) from None
 
 
 def _xp_record(source_id, bp, bp_err, bp_observed, rp, rp_err, rp_observed) -> dict:
