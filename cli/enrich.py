@@ -61,6 +61,7 @@ def enrich(
         raise UsageError("give one of --where, --ids, --new")
     if resume is not None and (model is not None or where is not None or ids is not None or new):
         raise UsageError("a run keeps its own --model, --where, --ids and --new; --resume goes without them")
+    run_id = 0
     with connect(dsn) as conn:
         require_store(conn)
         if resume is not None:
@@ -71,29 +72,36 @@ def enrich(
         require_usable(found)
     job = _Job(dsn, found.folder, device)
     kinds = job.load()
-    if resume is None:
-        try:
-            with connect(dsn) as conn:
-                run_id = start_run(conn, found.model_id, request, kinds)
-        except NoStars:
-            if not new:
-                raise
-            say("no star is new or changed since the last published run")
-            if as_json:
-                print_json({"run_id": None, "model": found.name, "rows": {}, "published": []})
-            return
-        say(f"run {run_id} by model {found.name}")
-    job.run_id, job.request, job.kinds = run_id, replace(request, ids=[] if request.ids else None), kinds
     views: list[str] = []
     try:
-        _write(job, workers)
+        # Begun before the run is: a Ctrl-C just after it started must not lose its number.
+        with StopSignal("stopping after this chunk") as stop:
+            if resume is None:
+                try:
+                    with connect(dsn) as conn:
+                        run_id = start_run(conn, found.model_id, request, kinds)
+                except NoStars:
+                    if not new:
+                        raise
+                    say("no star is new or changed since the last published run")
+                    if as_json:
+                        print_json({"run_id": None, "model": found.name, "rows": {}, "published": []})
+                    return
+                say(f"run {run_id} by model {found.name}")
+            job.run_id, job.request, job.kinds = (
+                run_id,
+                replace(request, ids=[] if request.ids else None),
+                kinds,
+            )
+            _write(job, workers, stop.asked)
         with connect(dsn) as conn:
             rows = verify_run(conn, run_id)
         if publish:
             with connect(dsn) as conn:
                 views = publish_run(conn, run_id)
     except Interrupted as stopped:
-        raise Interrupted(stopped.message, next_step=f"msacat enrich --resume {run_id}") from None
+        again = f"msacat enrich --resume {run_id}" if run_id else stopped.next_step
+        raise Interrupted(stopped.message, next_step=again) from None
     if as_json:
         print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views})
         return
@@ -109,8 +117,8 @@ def enrich(
         print_line(f"next: msacat runs publish {run_id}")
 
 
-def _write(job: _Job, workers: int) -> None:
-    """All chunks that are not written yet; the first Ctrl-C ends it between two chunks."""
+def _write(job: _Job, workers: int, asked: Callable[[], bool]) -> None:
+    """All chunks that are not written yet; ends between two chunks once `asked`."""
     from msacat.catalog.server.connect import connect
 
     with connect(job.dsn) as conn:
@@ -118,9 +126,9 @@ def _write(job: _Job, workers: int) -> None:
             "SELECT sum(n_stars), coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
             [job.run_id],
         ).fetchone()  # type: ignore[misc]
-    with progress_bar("enrich", total=int(total)) as update, StopSignal("stopping after this chunk") as stop:
+    with progress_bar("enrich", total=int(total)) as update:
         if workers > 1:
-            _with_workers(job, workers, update, stop.asked)
+            _with_workers(job, workers, update, asked)
             return
         so_far = [int(done)]
 
@@ -128,7 +136,7 @@ def _write(job: _Job, workers: int) -> None:
             so_far[0] += n
             update(so_far[0])
 
-        job.write(on_progress, stop.asked)
+        job.write(on_progress, asked)
 
 
 class _Job:

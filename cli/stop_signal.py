@@ -21,6 +21,7 @@ class StopSignal:
         return self._asked
 
     def __enter__(self) -> StopSignal:
+        _pyarrow_answers(False)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._came)
         return self
@@ -30,6 +31,7 @@ class StopSignal:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        _pyarrow_answers(True)
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
@@ -38,3 +40,10 @@ class StopSignal:
             )
         self._asked = True
         say(self._words)
+
+
+def _pyarrow_answers(signals: bool) -> None:
+    """While it reads CSV, pyarrow takes Ctrl-C for itself and fails the file at hand, unless told not to."""
+    import pyarrow as pa
+
+    pa.enable_signal_handlers(signals)
