@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from socket import gethostname
 from typing import Any
 
-import psycopg
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.ingest.adopted_view import READABLE, Source, adopted_view
 from msacat.catalog.ingest.bind_columns import key_columns, spelled
+from msacat.catalog.ingest.check_adopted import check_names, check_sample
 from msacat.catalog.ingest.plan_ingest import reference_release
 from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.ingest.units_in_files import factor_to
@@ -22,9 +22,6 @@ from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import find_spec, register_adopted
 from msacat.catalog.surveys.survey_spec import Column, SurveySpec
-
-#: rows looked at to see that the view can be read and that the release is the right one
-SAMPLE = 1000
 
 
 @dataclass
@@ -54,15 +51,17 @@ def adopt(
     spec = find_spec(conn, dataset)
     schema, name = _split(table)
     with conn.transaction():
-        reference_release(conn, spec)
+        release = reference_release(conn, spec)
         kind, rows = _relation(conn, schema, name)
         sources, unused = _bind(conn, spec, schema, name, columns or {})
+        named = _names_of_releases(spec, sources, unused)
         _check_indexes(conn, spec, schema, name, kind, sources)
         file_id = _scalar(conn, "SELECT nextval(pg_get_serial_sequence('msacat.files', 'file_id'))")
-        view = adopted_view(spec, schema, name, sources, int(file_id))
+        view = adopted_view(spec, schema, name, sources, int(file_id), release)
         if not _swapped(conn, spec, f"{schema}.{name}", view):
             register_adopted(conn, spec, f"{schema}.{name}", view)
-        _check_sample(conn, spec, f"{schema}.{name}")
+        check_sample(conn, spec, f"{schema}.{name}")
+        check_names(conn, schema, name, named, release)
         _ledger(conn, spec, int(file_id), f"{schema}.{name}", rows)
     return AdoptReport(
         dataset=dataset,
@@ -71,7 +70,7 @@ def adopt(
         rows_estimated=rows,
         columns={ours: ", ".join(s.name for s in have) for ours, have in sources.items() if have},
         absent=[c.name for c in spec.columns if not sources.get(c.name)],
-        unused=unused,
+        unused=[n for n in unused if n not in named],
         converted={o: have[0].factor for o, have in sources.items() if have and have[0].factor != 1.0},
     )
 
@@ -168,6 +167,20 @@ def _bind(
         )
     used = {s.name for have in sources.values() for s in have}
     return sources, [n for n in found if n not in used]
+
+
+def _names_of_releases(
+    spec: SurveySpec, sources: Mapping[str, tuple[Source, ...]], unused: list[str]
+) -> list[str]:
+    """The archive's columns whose text may name a Gaia release ("Gaia DR3 123")."""
+    release = {name.lower() for name in spec.release_columns}
+    texts = [
+        have[0].name
+        for ours, have in sources.items()
+        if have and have[0].computed and (how := spec.column(ours).computed) is not None
+        and how.transform == "gaia_id_from_text"
+    ]  # fmt: skip
+    return [name for name in unused if name.lower() in release] + texts
 
 
 def _names(column: Column, lower: Mapping[str, str], given: Mapping[str, str]) -> tuple[list[str], bool]:
@@ -283,36 +296,6 @@ def _swapped(conn: Connection, spec: SurveySpec, source: str, view: sql.Composed
         )
     replace_relation(conn, spec, "TABLE", [view], adopted_from=source)
     return True
-
-
-def _check_sample(conn: Connection, spec: SurveySpec, where: str) -> None:
-    """Read some rows: nothing in the table may make the view fail, and the epoch must be the release's."""
-    try:
-        with conn.transaction():
-            conn.execute(
-                sql.SQL("SELECT count(v) FROM (SELECT * FROM {} LIMIT %s) v").format(
-                    sql.Identifier("survey", spec.name)
-                ),
-                [SAMPLE],
-            )
-    except psycopg.DataError as error:
-        raise InputRejected(
-            "the table's values cannot be read", file=where, found=str(error).strip()
-        ) from None
-    if spec.role != "reference" or spec.position is None or spec.position.epoch_column is None:
-        return
-    column = sql.Identifier(spec.position.epoch_column)
-    row = conn.execute(
-        sql.SQL("SELECT {c} FROM (SELECT {c} FROM {t} LIMIT %s) v WHERE abs({c} - %s) > 1e-3 LIMIT 1").format(
-            c=column, t=sql.Identifier("survey", spec.name)
-        ),
-        [SAMPLE, spec.position.epoch],
-    ).fetchone()
-    if row:
-        raise InputRejected(
-            "the table is of another release", file=where, column=spec.position.epoch_column,
-            expected=f"epoch {spec.position.epoch} ({spec.release})", found=str(row[0]),
-        )  # fmt: skip
 
 
 def _ledger(conn: Connection, spec: SurveySpec, file_id: int, source: str, rows: int) -> None:

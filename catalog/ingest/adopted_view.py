@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from msacat.catalog.ingest.bind_columns import key_columns
+from msacat.catalog.ingest.clean_values import LARGEST_SOURCE_ID
 from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D, MAG_PER_RELATIVE_FLUX
 from msacat.catalog.ingest.quality_bits import quality_sql
 from msacat.catalog.surveys.survey_spec import Column, SurveySpec
@@ -44,9 +45,17 @@ class Source:
 
 
 def adopted_view(
-    spec: SurveySpec, schema: str, table: str, sources: Mapping[str, tuple[Source, ...]], file_id: int
+    spec: SurveySpec,
+    schema: str,
+    table: str,
+    sources: Mapping[str, tuple[Source, ...]],
+    file_id: int,
+    release: str | None,
 ) -> sql.Composed:
-    """CREATE VIEW survey.<name>. `sources`: stored column -> the archive's column(s) it is made from."""
+    """CREATE VIEW survey.<name>. `sources`: stored column -> the archive's column(s) it is made from.
+
+    release  the one Gaia ids written with their release ("Gaia DR3 123") must belong to; others are NULL
+    """
     keys = key_columns(spec)
     cleaned: list[sql.Composable] = []
     for column in spec.columns:
@@ -56,7 +65,7 @@ def adopted_view(
         elif column.name in keys:
             value = _reference(have[0])
         else:
-            value = _cleaned(column, have)
+            value = _cleaned(column, have, release)
         cleaned.append(sql.SQL("{} AS {}").format(value, sql.Identifier(column.name)))
     names: list[sql.Composable] = [sql.SQL("c.{}").format(sql.Identifier(c.name)) for c in spec.columns]
     quality = quality_sql(spec, {c.name: n for c, n in zip(spec.columns, names, strict=True)})
@@ -77,7 +86,10 @@ def adopted_view(
 
 def _usable_rows(spec: SurveySpec, sources: Mapping[str, tuple[Source, ...]]) -> sql.Composed:
     """The rows ingest would keep: NaN is greater than every number, so BETWEEN leaves it out."""
-    terms = [sql.SQL("{} IS NOT NULL").format(_reference(sources[spec.id.column][0]))]
+    identifier = _reference(sources[spec.id.column][0])
+    terms = [sql.SQL("{} IS NOT NULL").format(identifier)]
+    if spec.id.column == "source_id":
+        terms = [sql.SQL("{} BETWEEN 1 AND {}").format(identifier, LARGEST_SOURCE_ID)]
     if spec.position:
         ra, dec = (_reference(sources[name][0]) for name in (spec.position.ra, spec.position.dec))
         terms += [
@@ -95,9 +107,9 @@ def _type(column: Column) -> sql.SQL:
     return sql.SQL(re.sub(r"\[\d+\]", "[]", column.type))  # type: ignore[arg-type]
 
 
-def _cleaned(column: Column, sources: tuple[Source, ...]) -> sql.Composable:
+def _cleaned(column: Column, sources: tuple[Source, ...], release: str | None) -> sql.Composable:
     if sources[0].computed:
-        return _computed(column, sources)
+        return _computed(column, sources, release)
     source = sources[0]
     value = _reference(source)
     if column.type == "boolean":
@@ -180,13 +192,12 @@ def _number(column: Column, value: sql.Composable, bounds: tuple[float, float] |
     ).format(v=value, low=low, high=high, kind=kind)
 
 
-def _computed(column: Column, sources: tuple[Source, ...]) -> sql.Composed:
+def _computed(column: Column, sources: tuple[Source, ...], release: str | None) -> sql.Composed:
     how = column.computed
     assert how is not None
     inputs = [_without_sentinels(column, s) for s in sources]
     if how.transform == "gaia_id_from_text":
-        digits = sql.SQL("substring(btrim({}) from '([0-9]{{1,18}})$')").format(_reference(sources[0]))
-        return sql.SQL("({})::bigint").format(digits)
+        return _gaia_id(_reference(sources[0]), release)
     if how.transform in ("mjd_to_jyear", "jd_to_jyear"):
         zero = J2000_MJD + (2400000.5 if how.transform == "jd_to_jyear" else 0.0)
         value = sql.SQL("2000.0::double precision + (({}) - {}) / {}").format(
@@ -206,3 +217,16 @@ def _computed(column: Column, sources: tuple[Source, ...]) -> sql.Composed:
             floor=sql.Literal(repr(how.floor_mag)) + sql.SQL("::double precision"),
         )  # fmt: skip
     return _number(column, value, column.range or (-1e38, 1e38))
+
+
+def gaia_id_pattern(release: str | None) -> str:
+    """What compute_columns.gaia_ids reads, as PostgreSQL's regular expression; its group is the number."""
+    name = ".*" if release is None else r"[\s_]+".join(release.split("_"))
+    return rf"(?i)^\s*(?:{name}\s+)?([0-9]{{1,19}})\s*$"
+
+
+def _gaia_id(text: sql.Composable, release: str | None) -> sql.Composed:
+    digits = sql.SQL("substring({} from {})").format(text, sql.Literal(gaia_id_pattern(release)))
+    return sql.SQL(
+        "CASE WHEN length({d}) < 19 OR {d} COLLATE \"C\" <= '9223372036854775807' THEN ({d})::bigint END"
+    ).format(d=digits)

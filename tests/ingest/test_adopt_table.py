@@ -10,8 +10,10 @@ from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.ingest.adopt_table import adopt
 from msacat.catalog.ingest.forget_files import forget
 from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
-from msacat.catalog.store.register_survey import find_spec
+from msacat.catalog.store.register_survey import find_spec, register_survey
 from msacat.catalog.store.verify_catalog import verify
+from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 NUMBERS = {
     "source_id": "bigint", "ra": "double precision", "dec": "double precision", "ref_epoch": "double precision",
@@ -64,7 +66,7 @@ STARS = [
     star(4, phot_g_mean_flux_error=0.0, duplicated_source=None),
     star(8, parallax=1e-50, ra_error=1e-50, phot_g_mean_flux=1e30, phot_g_mean_flux_error=1e-30),
 ]
-REJECTED = [star(5, ra=400.0), star(6, dec=float("nan")), star(7, ra=None)]
+REJECTED = [star(5, ra=400.0), star(6, dec=float("nan")), star(7, ra=None), star(-1000), star(2**63 - 1001)]
 
 
 def stored(conn, dataset="gaia_source") -> list[tuple]:
@@ -79,18 +81,77 @@ def stored(conn, dataset="gaia_source") -> list[tuple]:
 def test_the_view_shows_what_ingest_would_have_stored(conn, server, store, write_csv):
     make_archive(conn, STARS + REJECTED)
     report = adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
-    assert report.rows_estimated == 8 and "teff_gspphot" in report.absent
+    assert report.rows_estimated == 10 and "teff_gspphot" in report.absent
     assert report.columns["phot_g_mean_mag_error"] == "phot_g_mean_flux, phot_g_mean_flux_error"
     adopted = stored(conn)
     assert len(adopted) == 5
     forget(conn, "gaia_source")
     path = write_csv("same.csv", STARS + REJECTED)
     [one] = run_ingest(conn, plan_ingest(conn, "gaia_source", [path])).files
-    assert (one.rows_read, one.rows_kept) == (8, 5)
+    assert (one.rows_read, one.rows_kept) == (10, 5)
     ingested = stored(conn)
     for a, b in zip(adopted, ingested, strict=True):
         assert [x is None for x in a] == [y is None for y in b]
         assert [x for x in a if x is not None] == pytest.approx([y for y in b if y is not None], rel=1e-6)
+
+
+def labels_with_names() -> SurveySpec:
+    """GALAH's labels, were its Gaia ids written out as text."""
+    galah = builtin_specs()["galah_dr3"].model_dump()
+    how = {"transform": "gaia_id_from_text", "columns": ["dr3_source_id"]}
+    galah["columns"] = [
+        c | {"published": [], "computed": how, "sentinels": []} if c["name"] == "gaia_source_id" else c
+        for c in galah["columns"]
+    ]
+    return SurveySpec.model_validate(galah | {"name": "named"})
+
+
+def make_labels(conn, names: list[str | None]) -> None:
+    conn.execute("CREATE TABLE public.labels (sobject_id bigint PRIMARY KEY, ra_dr2 double precision, "
+                 "dec_dr2 double precision, dr3_source_id text, fe_h real)")  # fmt: skip
+    for i, name in enumerate(names):
+        conn.execute("INSERT INTO public.labels VALUES (%s, 10, 20, %s, 0.1)", [i + 1, name])
+    conn.execute("CREATE INDEX ON public.labels (q3c_ang2ipix(ra_dr2, dec_dr2))")
+    conn.commit()
+
+
+def test_gaia_ids_written_as_text_are_read_whole_as_ingest_reads_them(conn, write_csv):
+    names = ["Gaia DR3 6899999999999999999", " 5853498713190525696 ", "gaia_dr3  17", "9223372036854775808",
+             "12345678901234567890", "J1234", "1.5", None]  # fmt: skip
+    register_survey(conn, labels_with_names())
+    conn.commit()
+    make_labels(conn, names)
+    adopt(conn, "named", "public.labels")
+    adopted = stored(conn, "named")
+    ids = [row[0] for row in conn.execute("SELECT gaia_source_id FROM survey.named ORDER BY galah_id")]
+    assert ids == [6899999999999999999, 5853498713190525696, 17, *[None] * 5]
+    forget(conn, "named")
+    rows = [
+        {"sobject_id": i + 1, "ra_dr2": 10, "dec_dr2": 20, "dr3_source_id": name, "fe_h": 0.1}
+        for i, name in enumerate(names)
+    ]
+    run_ingest(conn, plan_ingest(conn, "named", [write_csv("labels.csv", rows)]))
+    assert stored(conn, "named") == adopted
+
+
+def test_names_of_another_release_refuse_the_table(conn):
+    register_survey(conn, labels_with_names())
+    conn.commit()
+    make_labels(conn, ["Gaia DR3 1", "Gaia DR2 2"])
+    with pytest.raises(InputRejected, match="another Gaia release") as error:
+        adopt(conn, "named", "public.labels")
+    assert (error.value.file, error.value.row, error.value.column, error.value.found) == (
+        "public.labels", None, "dr3_source_id", "Gaia DR2 2")  # fmt: skip
+    make_archive(conn, [{k: v for k, v in star(1).items() if k != "ref_epoch"}])
+    conn.execute(
+        "ALTER TABLE gaia_dr3.gaia_source DROP ref_epoch, ADD designation text DEFAULT 'Gaia DR2 1001'"
+    )
+    conn.commit()
+    with pytest.raises(InputRejected, match="another Gaia release"):
+        adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    conn.execute("UPDATE gaia_dr3.gaia_source SET designation = 'Gaia DR3 1001'")
+    conn.commit()
+    assert "designation" not in adopt(conn, "gaia_source", "gaia_dr3.gaia_source").unused
 
 
 def test_cones_and_ids_use_the_archives_indexes(conn):
