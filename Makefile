@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types format demo clean
+.PHONY: help setup test lint types format demo bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,6 +25,10 @@ test: setup ## Run the whole suite, on a temporary PostgreSQL of its own
 
 demo: setup ## Real stars and a simulated sky, from survey files to enriched tables (10 minutes)
 	$(BIN)/msacat demo
+
+bench: setup ## Time every stage beside what one would use instead, into benchmarks/results (25 minutes)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/run_benchmarks.py
 
 lint: setup ## Check style and which part may import which
 	$(BIN)/ruff check .
