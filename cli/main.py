@@ -9,9 +9,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import typer
+from typer.core import TyperGroup
 
 from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable
 from msacat.cli.output import be_quiet
@@ -19,15 +21,24 @@ from msacat.cli.output import be_quiet
 # Verb -> one-line reason for its place. Each module has `register(app)`.
 VERBS = (
     "db", "doctor", "survey", "simulate", "ingest", "adopt", "forget", "crossmatch",
-    "train", "models", "enrich", "runs", "query", "status", "describe", "verify", "demo",
+    "train", "models", "enrich", "runs", "query", "status", "describe", "verify", "evaluate", "demo",
 )  # fmt: skip
 
 # Before torch is loaded: threads that wait spin by default, and on a busy machine a training or an enrichment
 # with two threads then runs several times slower than with one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+class _InOrder(TyperGroup):
+    """`msacat --help` lists the verbs as VERBS does, groups like `db` in their place."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=VERBS.index)
+
+
 app = typer.Typer(
     name="msacat",
+    cls=_InOrder,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

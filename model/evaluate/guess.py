@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +19,8 @@ class Guess:
     mag_err68_BM, mag_err95_BM, xp_err68_BK, xp_err95_BK
              half-widths of the 68 % and 95 % intervals of the noise-free value; None for a method that has no error
              bars of its own: it is given those its residuals on the calibration stars deserve
+    fe_h_B, fe_h_err68_B, fe_h_err95_B
+             dex, likewise; None for a method that knows no labels
     """
 
     mag_BM: np.ndarray
@@ -28,32 +29,39 @@ class Guess:
     mag_err95_BM: np.ndarray | None = None
     xp_err68_BK: np.ndarray | None = None
     xp_err95_BK: np.ndarray | None = None
+    fe_h_B: np.ndarray | None = None
+    fe_h_err68_B: np.ndarray | None = None
+    fe_h_err95_B: np.ndarray | None = None
 
 
-class Method(Protocol):
+class Method:
     """One way of filling in what was not measured.
 
     name        as it stands in the records
     per_regime  it must be fitted anew for every regime (it learns from masked training stars)
     partial     it answers only where it can (synthetic photometry); its records hold fewer values
     conventional  it counts among those a careful astronomer would otherwise use
+    imputes     it answers for bands and spectra
+    labels      it answers for [Fe/H]
     """
 
     name: str
-    per_regime: bool
-    partial: bool
-    conventional: bool
+    per_regime = False
+    partial = False
+    conventional = False
+    imputes = True
+    labels = False
 
     def settings(self) -> dict:
         """All that decides its answers beside data and seed; part of the key of its records."""
-        ...
+        return {}
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
     ) -> None:
-        """Learn from whole stars. `calibrate` is for choosing sizes only."""
-        ...
+        """Learn from whole stars. `calibrate` is for choosing sizes and stopping only."""
+        raise NotImplementedError
 
     def predict(self, block: StarBlock) -> Guess:
         """Every band and coefficient of stars whose hidden cells are NaN."""
-        ...
+        raise NotImplementedError

@@ -12,6 +12,7 @@ import numpy as np
 NMAD = 1.4826
 ONE_68, ONE_95 = 0.994458, 1.959964  # half-widths of the central 68 % and 95 % of a unit normal
 OUTLIER = 0.25  # mag; and of a coefficient's scatter
+INVENTED_SIGMA, INVENTED = 5.0, 0.5  # beyond so many of its own errors, or mag: a hallucination
 BOOTSTRAPS = 100
 
 
@@ -25,6 +26,7 @@ class Accuracy:
     mae, rmse    of d itself, outliers and bias included
     outliers     share beyond 0.25
     coverage68, coverage95  share inside the stated intervals
+    hallucinated  share beyond 5 stated errors, or beyond 0.5
     crps         mean continuous ranked probability score of a normal of the stated 68 % width; smaller is better
     """
 
@@ -39,6 +41,7 @@ class Accuracy:
     coverage68: float
     coverage95: float
     crps: float
+    hallucinated: float
 
 
 def nmad(d: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -58,9 +61,7 @@ def normal_cdf(z: np.ndarray) -> np.ndarray:
     """Standard normal distribution function to 7.5e-8 (Abramowitz & Stegun 26.2.17)."""
     x = np.abs(z)
     t = 1 / (1 + 0.2316419 * x)
-    poly = t * (
-        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
-    )
+    poly = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
     upper = np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi) * poly
     return np.where(z >= 0, 1 - upper, upper)
 
@@ -126,5 +127,6 @@ def _intervals(d: np.ndarray, err68: np.ndarray, err95: np.ndarray) -> dict[str,
         "outliers": float((size > OUTLIER).mean()),
         "coverage68": float((size <= err68).mean()),
         "coverage95": float((size <= err95).mean()),
+        "hallucinated": float(((size > INVENTED_SIGMA * err68) | (size > INVENTED)).mean()),
         "crps": float(normal_crps(d, np.maximum(err68 / ONE_68, 1e-9)).mean()),
     }

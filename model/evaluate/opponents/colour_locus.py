@@ -8,7 +8,7 @@ import numpy as np
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.scaled_table import ScaledTable
 
 DEGREE = 3
@@ -16,11 +16,10 @@ CLIP_SIGMA, CLIPPINGS = 4.0, 3
 MAX_INPUT = 4.0  # robust widths: a cubic runs away beyond the stars it was fitted to
 
 
-class ColourLocus:
+class ColourLocus(Method):
     """Least squares with clipped outliers; a hidden BP or RP is taken at its median."""
 
     name = "colour_locus"
-    per_regime = partial = False
     conventional = True
 
     def settings(self) -> dict:

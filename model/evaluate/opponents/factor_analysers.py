@@ -9,7 +9,7 @@ import torch
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.metrics import ONE_68, ONE_95, geometric_mean, nmad
 from msacat.model.evaluate.regimes import cases
 from msacat.model.fit_mixture import default_size, fit_mixture
@@ -23,14 +23,12 @@ LARGE = (24, 12)  # components, latent dimensions; beside default_size()
 LARGE_FROM_STARS = 12_000
 
 
-class Mixture:
+class Mixture(Method):
     """A mixture of factor analysers fitted as the product fits its prior.
 
     sizes      (components, latent) to choose among on calibration cells; () = by the number of stars
     max_drops  visible cells a star may lose when the others disown them
     """
-
-    per_regime = partial = False
 
     def __init__(self, name: str, sizes: tuple[tuple[int, int], ...], max_drops: int, conventional: bool):
         self.name, self.sizes, self.max_drops, self.conventional = name, sizes, max_drops, conventional
@@ -43,6 +41,10 @@ class Mixture:
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
     ) -> None:
+        fitted_to = (train.source_id_B.tobytes(), seed)
+        if getattr(self, "_fitted_to", None) == fitted_to:
+            return  # under another name
+        self._fitted_to = fitted_to
         chosen = np.random.default_rng(seed).permutation(len(train))[:MAX_STARS]
         sample = train.take(np.sort(chosen))
         self.scaling = fit_scaling(features, sample)
@@ -98,10 +100,8 @@ class Mixture:
         return geometric_mean(np.array(found))
 
 
-class SharedFit:
+class SharedFit(Method):
     """Another name for a fitted mixture with another max_drops: the fit itself is already robust."""
-
-    per_regime = partial = conventional = False
 
     def __init__(self, name: str, fitted: Mixture, max_drops: int):
         self.name, self.fitted, self.max_drops = name, fitted, max_drops
@@ -112,8 +112,7 @@ class SharedFit:
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
     ) -> None:
-        if not hasattr(self.fitted, "prior"):
-            self.fitted.fit(train, calibrate, features, regime, seed)
+        self.fitted.fit(train, calibrate, features, regime, seed)
 
     def predict(self, block: StarBlock) -> Guess:
         kept, self.fitted.max_drops = self.fitted.max_drops, self.max_drops

@@ -6,7 +6,7 @@ import numpy as np
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.regimes import HIDDEN_SHARE, surveys_to_hide
 from msacat.model.evaluate.scaled_table import ScaledTable
 
@@ -26,7 +26,7 @@ PARAMETERS = {
 }
 
 
-class GradientBoosting:
+class GradientBoosting(Method):
     """Learns from training stars masked as the regime masks test stars.
 
     Targets: every band of a hidden survey, or the leading components of a hidden spectrum. Each is fitted to its
@@ -35,7 +35,6 @@ class GradientBoosting:
 
     name = "lightgbm"
     per_regime = True
-    partial = False
     conventional = True
 
     def __init__(self, trees: int = TREES) -> None:

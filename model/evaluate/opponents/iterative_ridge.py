@@ -8,18 +8,17 @@ import numpy as np
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.scaled_table import ScaledTable
 
 MAX_STARS = 20_000
 ROUNDS = 10
 
 
-class IterativeRidge:
+class IterativeRidge(Method):
     """Trained on at most 20,000 stars."""
 
     name = "iterative_ridge"
-    per_regime = partial = False
     conventional = True
 
     def settings(self) -> dict:

@@ -6,19 +6,15 @@ import numpy as np
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.scaled_table import ScaledTable
 
 
-class MedianColour:
+class MedianColour(Method):
     """Scaled cells are centred by their median: the guess is 0 everywhere."""
 
     name = "median_colour"
-    per_regime = partial = False
     conventional = True
-
-    def settings(self) -> dict:
-        return {}
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int

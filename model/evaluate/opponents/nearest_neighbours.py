@@ -6,7 +6,7 @@ import numpy as np
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.scaled_table import ScaledTable
 
 NEIGHBOURS = 15
@@ -15,14 +15,13 @@ BATCH = 256
 FAR = 1e6  # added where too few cells are shared: chosen only if nobody else is there
 
 
-class NearestNeighbours:
+class NearestNeighbours(Method):
     """Mean squared distance over shared cells; a neighbour must share 3/4 of the star's cells, if any does.
 
     Trained on at most 30,000 stars. A component of the spectrum counts by its share of the spectrum's spread.
     """
 
     name = "knn"
-    per_regime = partial = False
     conventional = True
 
     def settings(self) -> dict:

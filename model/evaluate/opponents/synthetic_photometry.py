@@ -6,20 +6,15 @@ import numpy as np
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.evaluate.guess import Guess
+from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.synthetic_bands import SyntheticBands
 
 
-class SyntheticPhotometry:
+class SyntheticPhotometry(Method):
     """No fit: a linear map of the coefficients (catalog/xp)."""
 
     name = "gaiaxpy"
-    per_regime = False
-    partial = True
-    conventional = False  # it answers for too few cells to enter a mean over bands
-
-    def settings(self) -> dict:
-        return {}
+    partial = True  # it answers for too few cells to enter a mean over bands
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int

@@ -1,0 +1,227 @@
+"""msacat evaluate: every method on the same hidden cells, against the truth of a simulated sky, or on real stars"""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from msacat.cli.options import AsJson, Device, Quiet
+from msacat.cli.output import be_quiet, print_json, print_line, print_table, say
+from msacat.cli.stop_signal import StopSignal
+
+
+def register(app: typer.Typer) -> None:
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    sky: Annotated[
+        Path | None,
+        typer.Option(
+            "--sky", help="A simulated sky, as `msacat simulate` writes it.", exists=True, file_okay=False
+        ),
+    ] = None,
+    apogee: Annotated[
+        Path | None,
+        typer.Option(
+            "--apogee",
+            help="Real APOGEE stars with XP spectra: the demo's folder, or one to make.",
+            file_okay=False,
+        ),
+    ] = None,
+    m67: Annotated[
+        Path | None,
+        typer.Option("--m67", help="Real stars of the cluster M67: m67_flat.csv.", dir_okay=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Name or folder of a trained model; one is trained if left out."),
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Wall time of each such training.")] = 30.0,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Comma-separated: msacat and opponents [default: all].")
+    ] = None,
+    regimes: Annotated[
+        str | None, typer.Option("--regimes", help="Comma-separated [default: all of the dataset's].")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of split, cells and fits [default: the model's, or 0].")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Name in the records [default: sky, or sky-dirty].")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", help="JSON file the records go to; what is in it is not done again."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            help="Folder that keeps stars, models and answers: another run asks only what is new.",
+            file_okay=False,
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="Write the tables of all records there, as Markdown.")
+    ] = None,
+    dsn: Annotated[
+        str | None,
+        typer.Option("--dsn", help="A store of its own instead of a temporary one.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge the model against every alternative, on stars that none was fitted to.
+
+    Ingests the files into a store of its own, splits it by sky cells, hides measured values of the test cells in
+    several ways, and compares what each method puts there with the truth (real stars: with what was measured).
+    MSACAT_DSN is not used: your store is never touched. Interrupted? With --record the same command goes on after
+    the last finished method.
+    """
+    from msacat.catalog.errors import Interrupted
+    from msacat.model.evaluate.accuracy_page import accuracy_page
+    from msacat.model.evaluate.answer_files import AnswerFiles
+    from msacat.model.evaluate.compare_methods import compare_methods
+    from msacat.model.evaluate.record_file import RecordFile
+
+    be_quiet(quiet)
+    kind = _only_one(sky, apogee, m67)
+    own_name, wanted = _wanted(methods)
+    ways = _chosen(regimes, _regimes_of(kind), "regime")
+    stored = _load(model, device) if model is not None and own_name in wanted else None
+    seed = _seed_of(seed, stored)
+    file = RecordFile(record)
+    found: list[dict] = []
+    with StopSignal("stopping after this method") as stop, tempfile.TemporaryDirectory() as scratch:
+        if kind == "m67":
+            from msacat.model.evaluate.read_m67 import m67_folds
+
+            assert m67 is not None
+            folds = m67_folds(m67, seed)
+        else:
+            from msacat.cli.evaluation_stars import apogee_stars, sky_stars
+
+            folds = [
+                sky_stars(sky, dsn, seed, dataset, cache) if sky else apogee_stars(apogee, dsn, seed, cache)
+            ]
+            be_quiet(quiet)
+        stamp = {"seed": seed, "commit": _commit(), "stars": max(fold.n_stars for fold in folds),
+                 "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}  # fmt: skip
+        players = _players(wanted, stored, minutes, device, cache or Path(scratch))
+        answers = AnswerFiles(cache / "answers") if cache else None
+        for records in compare_methods(folds, players, ways, file.has, say, answers):
+            records = [r | stamp for r in records]
+            found += records
+            if records:
+                file.add(records)
+            if stop.asked():
+                raise Interrupted(
+                    "stopped; finished methods are in the --record file" if record else "stopped"
+                )
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(accuracy_page(file.records), "utf-8")
+    if as_json:
+        print_json(file.records if record else found)
+    else:
+        _print(file.records)
+
+
+def _only_one(sky: Path | None, apogee: Path | None, m67: Path | None) -> str:
+    from msacat.catalog.errors import UsageError
+
+    given = [name for name, value in (("sky", sky), ("apogee", apogee), ("m67", m67)) if value is not None]
+    if len(given) != 1:
+        raise UsageError("give one set of stars", expected="one of --sky, --apogee, --m67",
+                         found=", ".join(f"--{name}" for name in given) or "none")  # fmt: skip
+    return given[0]
+
+
+def _regimes_of(kind: str) -> tuple[str, ...]:
+    from msacat.model.evaluate.regimes import APOGEE_REGIMES, M67_REGIMES, SKY_REGIMES
+
+    return {"sky": SKY_REGIMES, "apogee": APOGEE_REGIMES, "m67": M67_REGIMES}[kind]
+
+
+def _wanted(methods: str | None) -> tuple[str, list[str]]:
+    from msacat.model.evaluate.all_methods import OPPONENTS, OWN
+
+    return OWN, _chosen(methods, (OWN, *OPPONENTS), "method")
+
+
+def _chosen(given: str | None, known: tuple[str, ...], what: str) -> list[str]:
+    from msacat.catalog.errors import UsageError
+
+    names = list(dict.fromkeys(given.split(","))) if given else list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"no {what} called '{unknown[0]}'", expected=", ".join(known))
+    return names
+
+
+def _load(model: str, device: str) -> Any:
+    """The method `msacat` with a model given by name or folder."""
+    from msacat.catalog.server.connect import models_folder
+    from msacat.model.evaluate.opponents.own_model import OwnModel
+    from msacat.model.predict_stars import StarModel
+    from msacat.model.sealed_folder import manifest_sha256
+
+    folder = models_folder() / model
+    folder = folder if folder.is_dir() else Path(model)
+    return OwnModel(StarModel.load(folder, device), manifest_sha256(folder))
+
+
+def _seed_of(seed: int | None, stored: Any) -> int:
+    """The split's seed. Raises UsageError for another than the model's: it was trained on the test cells then."""
+    from msacat.catalog.errors import UsageError
+
+    if stored is None:
+        return seed or 0
+    own = stored.model.network.config.seed
+    if seed is not None and seed != own:
+        raise UsageError("the model was trained on another split: it may know the test stars",
+                         expected=f"--seed {own}", found=str(seed))  # fmt: skip
+    return own
+
+
+def _players(wanted: list[str], stored: Any, minutes: float, device: str, folder: Path) -> list[Any]:
+    """The methods wanted, our own trained here if no model was given."""
+    from msacat.model.evaluate.all_methods import OWN, make_opponents
+    from msacat.model.evaluate.opponents.own_model import TrainedHere
+
+    own = [stored or TrainedHere(minutes, device, folder / "models")] if OWN in wanted else []
+    return [*own, *make_opponents([name for name in wanted if name != OWN])]
+
+
+def _commit() -> str:
+    """The checkout's commit, marked where files differ from it; the package's version outside a checkout."""
+    from msacat.catalog.server.package_version import code_version
+
+    folder = Path(__file__).resolve().parent
+    found = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return found.stdout.strip() if found.returncode == 0 else code_version()
+
+
+def _print(records: list[dict]) -> None:
+    from msacat.model.evaluate.accuracy_tables import summarise
+
+    rows = [
+        (s.dataset, s.regime, s.method, s.bands, f"{s.nmad:.4f}", f"{s.over_conventional:.2f}", f"{s.over_mfa:.2f}",
+         f"{s.coverage68:.2f}", f"{s.coverage95:.2f}")
+        for s in summarise(records)
+    ]  # fmt: skip
+    print_line(
+        "NMAD of imputed − truth, geometric mean over bands (xp_hidden: in units of scatter); shares inside intervals"
+    )
+    print_table(
+        ["dataset", "regime", "method", "bands", "NMAD", "÷ conventional", "÷ MFA", "68 %", "95 %"], rows
+    )

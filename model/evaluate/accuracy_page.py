@@ -1,0 +1,184 @@
+"""docs/accuracy.md from records: summaries, bands, coverage, other classes, inventions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from msacat.model.evaluate.accuracy_tables import (
+    FEWEST_IN_MEAN,
+    PARTIAL,
+    Summary,
+    against_of,
+    in_mean,
+    mixture_of,
+    summarise,
+)
+from msacat.model.evaluate.regimes import REGIMES
+
+OWN = "msacat"
+ENOUGH = 2000  # test stars of a band and G bin whose coverage is judged
+MEANT = {
+    "random_cells": "30 % of each star's measured values hidden, G kept, the spectrum counting as one value",
+    "survey_hidden_xp_seen": "a whole survey hidden, the spectrum seen",
+    "xp_hidden": "the spectrum hidden; NMAD over 110 coefficients, in units of their scatter",
+    "xp_and_survey_hidden": "the spectrum and a survey hidden",
+    "faint_survey_hidden": "a survey hidden, G > 17.65: beyond the XP limit",
+    "faint_xp_one_survey_seen": "17.65 < G < 19: synthetic PS1 g r i z of the predicted spectrum; Gaia, the infrared and one optical survey seen",
+    "faint_xp_infrared_seen": "17.65 < G < 19: the same, Gaia, 2MASS and CatWISE seen alone",
+    "labels_xp_seen": "[Fe/H] in dex, from spectrum and magnitudes",
+    "labels_magnitudes_seen": "[Fe/H] in dex, from the magnitudes alone",
+    "cell_hidden": "one band hidden",
+    "survey_hidden": "a whole survey hidden",
+}
+INTRODUCTION = f"""\
+# Accuracy
+
+Made by `msacat evaluate --page` from `benchmarks/results/accuracy.json`; not written by hand.
+
+Every method fills in the same hidden values of the same test stars, in sky cells that none was fitted to. On
+simulated skies values are compared with the **truth**, on real stars with what was **observed**. NMAD: 1.4826 median
+|d − median d| of d = imputed − true, mag; as one number its geometric mean over bands with at least {FEWEST_IN_MEAN}
+test stars. *÷ conventional*: the best of colour locus, kNN, ridge, forests, boosting, EM-Gaussian. *÷ MFA*: the mixture
+of factor analysers, its robust form wherever stars are not clean. *worst band*: largest ratio to the MFA of a band with
+2,000 test stars, less two bootstrap errors. 68 %, 95 %: share of truths inside the stated intervals. *invented*: share
+further off than 5 stated errors or than 0.5 mag. Methods without error bars of their own are given those their residuals
+on calibration stars deserve."""
+
+
+def accuracy_page(records: list[dict]) -> str:
+    """The whole page."""
+    lines = [INTRODUCTION]
+    summaries = summarise(records)
+    for dataset in dict.fromkeys(s.dataset for s in summaries if ":" not in s.dataset):
+        of_set = [r for r in records if r["dataset"] == dataset]
+        lines += ["", f"## {dataset}", "", _provenance(of_set)]
+        for regime in REGIMES:
+            rows = [s for s in summaries if (s.dataset, s.regime) == (dataset, regime)]
+            if rows:
+                lines += [
+                    "",
+                    f"### {dataset}: {regime}",
+                    "",
+                    MEANT[regime][0].upper() + MEANT[regime][1:] + ".",
+                    "",
+                ]
+                lines += [*_summary_table(rows), "", *_by_band(of_set, dataset, regime)]
+        lines += _by_brightness(of_set, dataset) + _coverage(of_set, dataset) + _classes(records, dataset)
+    return "\n".join(lines) + "\n"
+
+
+def _provenance(records: list[dict]) -> str:
+    seeds, stars = sorted({r["seed"] for r in records}), sorted({r["stars"] for r in records})
+    commits = ", ".join(sorted({r["commit"][:10] for r in records}))
+    counts = ", ".join(f"{n:,}" for n in stars)
+    return f"{counts} stars; seeds {', '.join(map(str, seeds))}; code {commits}; {max(r['date'] for r in records)}."
+
+
+def _summary_table(rows: list[Summary]) -> list[str]:
+    body = [
+        [s.method, f"{s.nmad:.4f}", _ratio(s.over_conventional), _ratio(s.over_mfa), _ratio(s.worst_over_mfa),
+         f"{s.coverage68:.2f}", f"{s.coverage95:.2f}", f"{100 * s.hallucinated:.1f} %"]
+        for s in rows
+    ]  # fmt: skip
+    head = ["method", "NMAD", "÷ conventional", "÷ MFA", "worst band", "68 %", "95 %", "invented"]
+    return _table(head, body)
+
+
+def _by_band(records: list[dict], dataset: str, regime: str) -> list[str]:
+    """NMAD of every quantity by method, mean over seeds; a partial method's over the stars it answers for."""
+    chosen = [
+        r
+        for r in records
+        if r["regime"] == regime and r["against"] == against_of(dataset) and r["g_bin"] == "all"
+    ]
+    methods = list(dict.fromkeys(r["method"] for r in chosen))
+    body = []
+    for quantity in dict.fromkeys(r["quantity"] for r in chosen):
+        cells = [_mean(chosen, "nmad", quantity=quantity, method=method) for method in methods]
+        n = max(r["n"] for r in chosen if r["quantity"] == quantity)
+        body.append([quantity, str(n), *(f"{c:.4f}" if np.isfinite(c) else "" for c in cells)])
+    return _table(["NMAD", "n", *(f"{m}*" if m in PARTIAL else m for m in methods)], body)
+
+
+def _by_brightness(records: list[dict], dataset: str) -> list[str]:
+    """NMAD of our own by G, and its ratio to the mixture's."""
+    chosen = [
+        r for r in records if r["against"] == against_of(dataset) and r["g_bin"] != "all" and in_mean(r)
+    ]
+    bins = sorted({r["g_bin"] for r in chosen}, key=lambda b: int(b.split("-")[0]))
+    body = []
+    for regime in REGIMES:
+        for quantity in dict.fromkeys(r["quantity"] for r in chosen if r["regime"] == regime):
+            cells = []
+            for g_bin in bins:
+                at = {"regime": regime, "quantity": quantity, "g_bin": g_bin}
+                own = _mean(chosen, "nmad", method=OWN, **at)
+                ratio = own / _mean(chosen, "nmad", method=mixture_of(dataset), **at)
+                cells.append(
+                    ""
+                    if not np.isfinite(own)
+                    else f"{own:.4f}" + (f" ({ratio:.2f})" if np.isfinite(ratio) else "")
+                )
+            if any(cells):
+                body.append([regime, quantity, *cells])
+    title = f"### {dataset}: NMAD of {OWN} by G (÷ MFA)"
+    return ["", title, "", *_table(["regime", "quantity", *bins], body)] if body else []
+
+
+def _coverage(records: list[dict], dataset: str) -> list[str]:
+    """Shares of values inside our own intervals, by band and G, where there are enough stars to judge."""
+    lines: list[str] = []
+    for against in ("truth", "observed"):
+        chosen = [
+            r
+            for r in records
+            if r["method"] == OWN and r["against"] == against and r["g_bin"] != "all" and r["n"] >= ENOUGH
+        ]
+        bins = sorted({r["g_bin"] for r in chosen}, key=lambda b: int(b.split("-")[0]))
+        body = []
+        for regime in REGIMES:
+            for quantity in dict.fromkeys(r["quantity"] for r in chosen if r["regime"] == regime):
+                cells = []
+                for g_bin in bins:
+                    at = {"regime": regime, "quantity": quantity, "g_bin": g_bin}
+                    shares = [_mean(chosen, name, **at) for name in ("coverage68", "coverage95")]
+                    cells.append(f"{shares[0]:.2f} {shares[1]:.2f}" if np.isfinite(shares[0]) else "")
+                body.append([regime, quantity, *cells])
+        if body:
+            lines += ["", f"### {dataset}: share of {against} values inside the 68 % and 95 % intervals of {OWN}", "",
+                      f"Bands and G bins with at least {ENOUGH:,} test stars.", "",
+                      *_table(["regime", "quantity", *bins], body)]  # fmt: skip
+    return lines
+
+
+def _classes(records: list[dict], dataset: str) -> list[str]:
+    """What is no ordinary star, apart."""
+    others = [s for s in summarise(records) if s.dataset.startswith(f"{dataset}:")]
+    if not others:
+        return []
+    body = [
+        [s.dataset.split(":")[1], s.regime, s.method, str(s.bands), f"{s.nmad:.4f}", f"{s.coverage68:.2f}",
+         f"{s.coverage95:.2f}", f"{100 * s.hallucinated:.1f} %"]
+        for s in others
+    ]  # fmt: skip
+    head = ["class", "regime", "method", "bands", "NMAD", "68 %", "95 %", "invented"]
+    return ["", f"### {dataset}: other classes", "", *_table(head, body)]
+
+
+def _mean(records: Iterable[dict], name: str, **at: str) -> float:
+    found = [r[name] for r in records if all(r[key] == value for key, value in at.items())]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _table(head: list[str], body: list[list[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+        *("| " + " | ".join(row) + " |" for row in body),
+    ]
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else ""

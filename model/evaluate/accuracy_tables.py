@@ -1,0 +1,112 @@
+"""Records condensed to what is compared: one number a method and regime, and its ratios."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from msacat.model.evaluate.metrics import geometric_mean
+from msacat.model.evaluate.regimes import REGIMES
+
+CONVENTIONAL = (
+    "median_colour", "colour_locus", "knn", "iterative_ridge", "missforest", "lightgbm", "em_gaussian", "xgboost", "mlp",
+)  # fmt: skip
+PARTIAL = ("gaiaxpy", "oracle")
+FEWEST_IN_MEAN = 100  # test stars of a band; with fewer its NMAD is too uncertain to enter a mean
+#: What a regime's mean is over; other regimes': the bands.
+QUANTITIES = {
+    "xp_hidden": ("xp",),
+    "faint_xp_one_survey_seen": ("synthetic_g", "synthetic_r", "synthetic_i", "synthetic_z"),
+    "faint_xp_infrared_seen": ("synthetic_g", "synthetic_r", "synthetic_i", "synthetic_z"),
+    "labels_xp_seen": ("fe_h",),
+    "labels_magnitudes_seen": ("fe_h",),
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method in one regime: geometric mean over bands of the NMAD (xp_hidden: of the XP), mean over seeds.
+
+    nmad in mag (XP: of a coefficient's scatter; fe_h: dex); the ratios are formed seed by seed, then averaged.
+    worst_over_mfa  largest ratio of a band with >= 2,000 stars to the MFA, less two bootstrap errors of the ratio
+    """
+
+    dataset: str
+    regime: str
+    method: str
+    bands: int
+    nmad: float
+    over_conventional: float  # NaN without a conventional method in the records
+    over_mfa: float  # the robust MFA on a dirty sky
+    worst_over_mfa: float
+    coverage68: float
+    coverage95: float
+    hallucinated: float
+
+
+def against_of(dataset: str) -> str:
+    """Simulated stars are compared with the truth, real ones with what was measured."""
+    return "truth" if dataset.startswith("sky") else "observed"
+
+
+def mixture_of(dataset: str) -> str:
+    """The mixture that counts: the robust one where stars are not clean."""
+    return "mfa" if dataset == "sky" else "mfa-robust"
+
+
+def summarise(records: list[dict], against: str | None = None) -> list[Summary]:
+    """Rows in the order of datasets, regimes, methods. `against` truth or observed; None: as fits the dataset."""
+    table: dict[tuple, dict[str, dict]] = defaultdict(dict)
+    for r in records:
+        enough = r["n"] >= FEWEST_IN_MEAN and r["g_bin"] == "all"
+        if enough and r["against"] == (against or against_of(r["dataset"])) and in_mean(r):
+            table[r["dataset"], r["regime"], r["seed"], r["method"]][r["quantity"]] = r
+    means = {key: geometric_mean(np.array([r["nmad"] for r in rows.values()])) for key, rows in table.items()}
+    out = []
+    for dataset, regime, method in dict.fromkeys((d, g, m) for d, g, _, m in table):
+        if method in PARTIAL:
+            continue
+        seeds = [s for d, g, s, m in table if (d, g, m) == (dataset, regime, method)]
+        rows = [r for s in seeds for r in table[dataset, regime, s, method].values()]
+        own = np.array([means[dataset, regime, s, method] for s in seeds])
+        best = [
+            min((means.get((dataset, regime, s, m), np.nan) for m in CONVENTIONAL), key=_nan_last)
+            for s in seeds
+        ]
+        mixture = mixture_of(dataset)
+        mfa = [means.get((dataset, regime, s, mixture), np.nan) for s in seeds]
+        worst = [
+            _worst(table[dataset, regime, s, method], table.get((dataset, regime, s, mixture), {}))
+            for s in seeds
+        ]
+        out.append(
+            Summary(
+                dataset, regime, method, len(rows) // len(seeds), float(own.mean()), float(np.mean(own / best)),
+                float(np.mean(own / mfa)), float(np.mean(worst)),
+                *(float(np.mean([r[name] for r in rows])) for name in ("coverage68", "coverage95", "hallucinated")),
+            )
+        )  # fmt: skip
+    return sorted(out, key=lambda s: (s.dataset, REGIMES.index(s.regime)))
+
+
+def in_mean(record: dict) -> bool:
+    """Does this quantity belong to what the regime is about?"""
+    wanted = QUANTITIES.get(record["regime"])
+    return record["quantity"] in wanted if wanted else record["quantity"] not in ("xp", "fe_h")
+
+
+def _worst(own: dict[str, dict], other: dict[str, dict]) -> float:
+    ratios = []
+    for quantity, r in own.items():
+        if quantity in other and r["n"] >= 2000:
+            o = other[quantity]
+            ratio = r["nmad"] / o["nmad"]
+            error = ratio * np.hypot(*(0.5 * (x["nmad_hi"] - x["nmad_lo"]) / x["nmad"] for x in (r, o)))
+            ratios.append(ratio - 2 * error)
+    return max(ratios, default=float("nan"))
+
+
+def _nan_last(value: float) -> float:
+    return value if np.isfinite(value) else np.inf

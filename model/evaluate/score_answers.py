@@ -1,0 +1,50 @@
+"""From answers to records: accuracy and honesty by quantity, brightness and class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+
+from msacat.model.evaluate.metrics import ONE_95, Accuracy, accuracy, accuracy_of_spectra
+from msacat.model.evaluate.questions import Answers, Asked
+
+FEWEST = 20  # values below which nothing is published
+
+
+def score_answers(
+    dataset: str, regime: str, method: str, quantity: str, asked: Asked, answers: Answers, cell_N: np.ndarray, seed: int
+) -> Iterator[dict]:  # fmt: skip
+    """Records of one quantity: "all" and every 1 mag of G; stars under `dataset`, other classes under <dataset>:<class>.
+
+    cell_N: the sky cell of each value, the unit of the bootstrap.
+    """
+    answered = np.isfinite(answers.value)
+    answered = answered.all(1) if answered.ndim == 2 else answered
+    for kind in dict.fromkeys(["star", *asked.kind.tolist()]):
+        name = dataset if kind == "star" else f"{dataset}:{kind}"
+        for g_bin, use in _bins(asked.g, answered & (asked.kind == kind)):
+            if use.sum() < FEWEST:
+                continue
+            for against, result in _both(asked, answers, use, cell_N, seed):
+                yield {"dataset": name, "regime": regime, "quantity": quantity, "g_bin": g_bin, "method": method,
+                       "against": against, **asdict(result)}  # fmt: skip
+
+
+def _bins(g: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    yield "all", chosen
+    for low in np.unique(np.floor(g[chosen])).astype(int):
+        yield f"{low}-{low + 1}", chosen & (np.floor(g) == low)
+
+
+def _both(
+    asked: Asked, answers: Answers, use: np.ndarray, cell_N: np.ndarray, seed: int
+) -> Iterator[tuple[str, Accuracy]]:
+    score = accuracy if answers.value.ndim == 1 else accuracy_of_spectra
+    value, err68, err95, noise = answers.value[use], answers.err68[use], answers.err95[use], asked.noise[use]
+    if np.isfinite(asked.truth[use]).all():
+        yield "truth", score(value - asked.truth[use], err68, err95, cell_N[use], seed)
+    if np.isfinite(asked.observed[use]).all():
+        err68, err95 = np.hypot(err68, noise), np.hypot(err95, ONE_95 * noise)
+        yield "observed", score(value - asked.observed[use], err68, err95, cell_N[use], seed)

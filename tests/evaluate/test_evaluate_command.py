@@ -1,0 +1,45 @@
+"""msacat evaluate as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+FEW = ["--methods", "msacat,median_colour,colour_locus", "--regimes", "survey_hidden_xp_seen,xp_hidden"]
+
+
+def test_a_sky_is_judged_and_an_interrupted_run_goes_on(store, sky, model_folder, tmp_path, msacat_at):
+    record, page = tmp_path / "accuracy.json", tmp_path / "accuracy.md"
+    command = ["evaluate", "--sky", sky.folder, "--model", model_folder, "--record", record, *FEW]
+    first = msacat_at(store, *command, "--cache", tmp_path / "cache", "--json", "--page", page)
+    assert first.code == 0, first.err
+    records = json.loads(first.out)
+    assert {(r["regime"], r["method"]) for r in records} == {
+        (regime, m) for regime in ("survey_hidden_xp_seen", "xp_hidden") for m in ("msacat", "median_colour", "colour_locus")
+    }  # fmt: skip
+    assert all(r["dataset"].split(":")[0] == "sky-dirty" and len(r["commit"]) > 4 for r in records)
+    assert "## sky-dirty" in page.read_text() and "| msacat |" in page.read_text()
+    # The stars are kept: neither sky nor store is read again, and nothing is judged twice.
+    again = msacat_at(None, *command, "--cache", tmp_path / "cache", "--dsn", "host=/nowhere")
+    assert again.code == 0 and "answered" not in again.err and "colour_locus" in again.out
+
+
+def test_wrong_words(sky, tmp_path, model_folder, msacat_at):
+    assert "give one set of stars" in msacat_at(None, "evaluate").err
+    assert msacat_at(None, "evaluate", "--sky", sky.folder, "--m67", tmp_path / "x").code == 2
+    assert (
+        "no method called 'guess'"
+        in msacat_at(None, "evaluate", "--sky", sky.folder, "--methods", "guess").err
+    )
+    assert (
+        "no regime called 'all'" in msacat_at(None, "evaluate", "--sky", sky.folder, "--regimes", "all").err
+    )
+    other = msacat_at(None, "evaluate", "--sky", sky.folder, "--model", model_folder, "--seed", "7")
+    assert other.code == 2 and "trained on another split" in other.err
+
+
+def test_a_store_with_other_files_is_refused(trained, tmp_path, sky, msacat_at):
+    import shutil
+
+    shutil.copytree(sky.folder, tmp_path / "copy")
+    ended = msacat_at(trained, "evaluate", "--sky", tmp_path / "copy", "--methods", "median_colour")
+    assert ended.code == 2 and "a store of its own" in ended.err

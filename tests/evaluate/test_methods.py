@@ -1,0 +1,112 @@
+"""Every method answers what it is asked, reads nothing it must not, and is better than the median colour."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msacat.catalog.errors import UsageError
+from msacat.model.evaluate import all_methods
+from msacat.model.evaluate.all_methods import OPPONENTS, make_opponents
+from msacat.model.evaluate.compare_methods import compare_methods, key_of
+from msacat.model.evaluate.opponents.own_model import OwnModel
+from msacat.model.evaluate.regimes import cases
+from msacat.model.predict_stars import StarModel
+
+QUICK = [name for name in OPPONENTS if name not in ("lightgbm", "missforest", "xgboost", "mlp")]
+
+
+@pytest.fixture(scope="session")
+def fitted(data):
+    made = {m.name: m for m in make_opponents([n for n in QUICK if n in OPPONENTS])}
+    for method in made.values():
+        method.fit(data.train, data.calibrate, data.features, "survey_hidden_xp_seen", data.seed)
+    return made
+
+
+def _off(data, method, regime="survey_hidden_xp_seen") -> float:
+    """Median |imputed − truth| of stars, all bands together."""
+    off = []
+    for case in cases(data.test, data.features, regime, data.seed):
+        d = np.abs(method.predict(case.block).mag_BM - data.truth.mag_BM[case.row_B])
+        off.append(d[case.asked_BM & (data.truth.class_B[case.row_B] == "star")[:, None] & np.isfinite(d)])
+    return float(np.median(np.concatenate(off)))
+
+
+@pytest.mark.parametrize("name", [n for n in QUICK if n != "median_colour"])
+def test_better_than_the_median_colour(data, fitted, name):
+    assert _off(data, fitted[name]) < 0.5 * _off(data, fitted["median_colour"])
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_answer_does_not_depend_on_what_was_hidden(data, fitted, name):
+    """The same stars with other values under the mask: nobody may notice."""
+    case = next(iter(cases(data.test, data.features, "xp_and_survey_hidden", 0)))
+    changed = data.test.take(np.arange(len(data.test)))
+    changed.mag_BM[case.row_B] = np.where(
+        case.asked_BM, changed.mag_BM[case.row_B] + 1, changed.mag_BM[case.row_B]
+    )
+    changed.xp_BK[case.row_B] *= 2
+    again = next(iter(cases(changed, data.features, "xp_and_survey_hidden", 0)))
+    one, two = (fitted[name].predict(c.block) for c in (case, again))
+    np.testing.assert_array_equal(one.mag_BM, two.mag_BM)
+    np.testing.assert_array_equal(one.xp_BK, two.xp_BK)
+
+
+def test_the_models_own_answers_are_what_enrichment_writes(data, model_folder):
+    model = StarModel.load(model_folder)
+    own = OwnModel(model, "x")
+    own.fit(data.train, data.calibrate, data.features, "", 0)
+    case = next(iter(cases(data.test, data.features, "survey_hidden_xp_seen", 0)))
+    guess, written = own.predict(case.block), model.remap(data.features).predict(case.block)
+    np.testing.assert_array_equal(guess.mag_BM, written.mag_BM.astype(float))
+    np.testing.assert_array_equal(guess.mag_err68_BM, written.err68_BM.astype(float))
+
+
+def test_boosting_learns_from_masked_stars(data):
+    (boosting,) = make_opponents(["lightgbm"])
+    boosting.trees = 20
+    boosting.fit(data.train, data.calibrate, data.features, "xp_and_survey_hidden", 0)
+    (median,) = make_opponents(["median_colour"])
+    median.fit(data.train, data.calibrate, data.features, "", 0)
+    assert _off(data, boosting, "xp_and_survey_hidden") < 0.5 * _off(data, median, "xp_and_survey_hidden")
+
+
+def test_records_of_a_regime(data):
+    methods = make_opponents(["colour_locus", "gaiaxpy"])
+    batches = list(compare_methods([data], methods, ["survey_hidden_xp_seen"]))
+    assert [b[0]["method"] for b in batches] == ["colour_locus", "gaiaxpy"]
+    of = {(r["dataset"], r["quantity"], r["g_bin"], r["against"]): r for r in batches[0]}
+    star = of["sky-dirty", "ps1_i", "all", "truth"]
+    assert star["n"] > 50 and 0 < star["nmad_lo"] <= star["nmad_hi"] and 0.4 < star["coverage68"] <= 1
+    assert of["sky-dirty", "ps1_i", "all", "observed"]["n"] == star["n"]
+    per_bin = [
+        r["n"]
+        for (d, q, g, a), r in of.items()
+        if (d, q, a) == ("sky-dirty", "ps1_i", "truth") and g != "all"
+    ]
+    assert len(per_bin) > 2 and sum(per_bin) <= star["n"]
+    partial = {r["quantity"] for r in batches[1]}
+    assert "ps1_i" in partial and "twomass_j" not in partial  # GaiaXPy knows no infrared
+
+
+def test_the_key_is_of_data_method_settings_and_seed(data):
+    locus, forest = make_opponents(["colour_locus", "knn"])
+    assert key_of([data], "xp_hidden", locus) == key_of([data], "xp_hidden", locus)
+    keys = {key_of([data], regime, m) for regime in ("xp_hidden", "random_cells") for m in (locus, forest)}
+    assert len(keys) == 4
+
+
+def test_what_is_done_is_not_done_again(data):
+    methods = make_opponents(["median_colour", "colour_locus"])
+    done = key_of([data], "faint_survey_hidden", methods[0])
+    batches = list(compare_methods([data], methods, ["faint_survey_hidden"], done=lambda key: key == done))
+    assert [b[0]["method"] for b in batches] == ["colour_locus"]
+
+
+def test_an_opponent_whose_package_is_missing_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(all_methods.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="needs the package lightgbm"):
+        make_opponents(["lightgbm"])
+    with pytest.raises(UsageError, match="no method called"):
+        make_opponents(["crystal_ball"])
