@@ -96,6 +96,11 @@ def _print(report) -> None:
             say(f"refused: {f.error}")
         elif f.values_nulled:
             say(f"{f.path.rsplit('/', 1)[-1]}: made NULL: {_counts(f.values_nulled)}")
+        if f.incomplete:
+            say(
+                "these files had skipped rows that the replaced file held; forget and ingest them again: "
+                + ", ".join(f.incomplete)
+            )
     for unused, names in _by_unused_columns(report.files).items():
         say(f"{_listed(names)}: columns the survey file does not name: {_listed(unused, at_most=12)}")
 

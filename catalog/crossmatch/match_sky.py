@@ -115,6 +115,8 @@ def _nearest_star(pairs: Pairs, source_id: np.ndarray, n_objects: int) -> np.nda
 
 
 def _part(stars: StarPositions, start: int, stop: int) -> StarPositions:
-    epoch = stars.ref_epoch[start:stop] if np.ndim(stars.ref_epoch) else stars.ref_epoch
-    columns = (stars.source_id, stars.ra, stars.dec, stars.pmra, stars.pmdec)
-    return StarPositions(*(column[start:stop] for column in columns), epoch)
+    part, epoch = slice(start, stop), stars.ref_epoch
+    return StarPositions(
+        stars.source_id[part], stars.ra[part], stars.dec[part], stars.pmra[part], stars.pmdec[part],
+        epoch[part] if isinstance(epoch, np.ndarray) and epoch.ndim else epoch,
+    )  # fmt: skip

@@ -65,5 +65,5 @@ def find_run(conn: Connection, run_id: int) -> tuple[int, ModelRow, RunRequest]:
             next_step=f"msacat runs publish {run_id}" if row[0] == "verified" else "msacat runs list",
         )
     request = row[2]
-    ids = [] if request["ids"] is not None else None
+    ids: list[int] | None = [] if request["ids"] is not None else None
     return run_id, find_model(conn, row[1]), RunRequest(request["where"], ids, request["new"])

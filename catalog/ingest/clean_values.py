@@ -150,7 +150,8 @@ class Cleaner:
         missing = self._null(column, "element not finite", ~usable, missing)
         with np.errstate(over="ignore"):
             stored = values.astype(np.float32)
-        missing = self._null(column, "outside range", _outside(column, stored).any(axis=1), missing)
+        outside: np.ndarray = _outside(column, stored).any(axis=1)
+        missing = self._null(column, "outside range", outside, missing)
         return pa.FixedSizeListArray.from_arrays(
             pa.array(stored.ravel()), _length(column), mask=pa.array(missing)
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from psycopg import Connection
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.ingest.ingest_ledger import ALREADY_STORED, remove_files, stale_names
+from msacat.catalog.ingest.ingest_ledger import files_that_skipped, remove_files, stale_names
 from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.store.register_survey import registered_specs
@@ -74,14 +74,7 @@ def _files_called(
 def _forget_files(conn: Connection, survey: str, file_ids: list[int], paths: list[str]) -> ForgetReport:
     with advisory_lock(conn, f"forget {survey}"), conn.transaction():
         models, runs = stale_names(conn, file_ids)
-        incomplete = [] if not file_ids else [
-            row[0]
-            for row in conn.execute(
-                "SELECT path FROM msacat.files WHERE survey = %s AND rows_rejected ? %s AND file_id <> ALL(%s) "
-                "ORDER BY file_id",
-                [survey, ALREADY_STORED, file_ids],
-            )
-        ]  # fmt: skip
+        incomplete = files_that_skipped(conn, survey, file_ids) if file_ids else []
         rows = remove_files(conn, survey, file_ids, f"file forgotten: {', '.join(paths)}"[:500])
     return ForgetReport(survey, paths, rows, models, runs, incomplete)
 

@@ -18,6 +18,7 @@ from msacat.catalog.ingest.ingest_ledger import (
     UNREADABLE,
     FileReport,
     close_entry,
+    files_that_skipped,
     find_by_content,
     find_by_path,
     open_entry,
@@ -181,6 +182,7 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
             return known
         with conn.transaction():
             register_survey(conn, spec)
+            incomplete = [] if old is None else files_that_skipped(conn, spec.name, [old])
             if old is not None:
                 remove_files(conn, spec.name, [old], f"file replaced: {path.name}")
             with _open(plan, path) as source:
@@ -198,7 +200,9 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
             close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused)
             fault_point("ingest.before_commit")
         fault_point("ingest.committed")
-    return _report(path, "ingested" if old is None else "replaced", source, cleaner, file_id)
+    report = _report(path, "ingested" if old is None else "replaced", source, cleaner, file_id)
+    report.incomplete = incomplete
+    return report
 
 
 def _open(plan: IngestPlan, path: Path) -> SurveyFile:

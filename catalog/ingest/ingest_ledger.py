@@ -37,7 +37,8 @@ class LedgerEntry:
 class FileReport:
     """What happened, or in a rehearsal would happen, to one file.
 
-    outcome  'ingested', 'replaced', 'already there', 'refused'; in a rehearsal 'would be ingested' etc.
+    outcome     'ingested', 'replaced', 'already there', 'refused'; in a rehearsal 'would be ingested' etc.
+    incomplete  of 'replaced': files that had skipped rows which the replaced file held; ingest them again
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class FileReport:
     values_nulled: dict[str, int] = field(default_factory=dict)
     columns_unused: list[str] = field(default_factory=list)
     columns_absent: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
     bytes_stored: int = 0  # estimate of table and indexes
     seconds: float = 0.0
     error: str | None = None
@@ -105,6 +107,15 @@ def close_entry(conn: Connection, file_id: int, counts: CleanCounts, unused: Seq
         [counts.rows_read, counts.rows_kept, json.dumps(dict(counts.rejected)), json.dumps(dict(counts.nulled)),
          list(unused), counts.min_source_id, counts.max_source_id, file_id],
     )  # fmt: skip
+
+
+def files_that_skipped(conn: Connection, survey: str, besides: Sequence[int]) -> list[str]:
+    """Files of a survey, `besides` these, that left out rows because another file had brought them."""
+    rows = conn.execute(
+        "SELECT path FROM msacat.files WHERE survey = %s AND rows_rejected ? %s AND file_id <> ALL(%s) ORDER BY file_id",
+        [survey, ALREADY_STORED, list(besides)],
+    ).fetchall()
+    return [path for (path,) in rows]
 
 
 def remove_files(conn: Connection, survey: str, file_ids: Sequence[int], reason: str) -> int:

@@ -139,12 +139,13 @@ def write_catwise(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
     table.append(("na", "int", "", text(np.zeros(n, int), "null"), 4))
     table.append(("cc_flags", "char", "", text(np.full(n, "0000", object), "null"), 10))
     table.append(("ab_flags", "char", "", text(flags, "null"), 10))
+    widths = [row[4] for row in table]
     header = [
         "\\fixlen = T",
         f"\\RowsRetrieved = {n}",
         "\\ simulated sky of msacat: not an observation",
-        *(_ipac_line([row[k] for row in table], [row[4] for row in table]) for k in (0, 1, 2)),
-        _ipac_line(["null"] * len(table), [row[4] for row in table]),
+        *(_ipac_line(list(cells), widths) for cells in list(zip(*table, strict=True))[:3]),
+        _ipac_line(["null"] * len(table), widths),
     ]
     body = fixed_width_lines([(row[3], row[4]) for row in table])
     tile = f"{chunk:04d}m{chunk % 1000:03d}"

@@ -30,7 +30,7 @@ class GridTable:
 
     def __call__(self, log_teff_N: np.ndarray, logg_N: np.ndarray, fe_h_N: np.ndarray) -> np.ndarray:
         """(N, W) values; points outside the grid take its edge."""
-        out = None
+        out: np.ndarray | None = None
         axes = [
             _bracket(self.log_teff, log_teff_N),
             _bracket(self.logg, logg_N),
@@ -46,6 +46,7 @@ class GridTable:
             term = self.values[tuple(index)]
             term = term * (weight[:, None] if term.ndim == 2 else weight)
             out = term if out is None else out + term
+        assert out is not None
         return out
 
 

@@ -72,7 +72,7 @@ def observe(
         again = index[dirt.repeats(rng, len(index))]
         index, repeat = np.append(index, again), np.append(repeat, np.ones(len(again), bool))
     n = len(index)
-    epoch = rng.uniform(*survey["epochs"], n)
+    epoch = rng.uniform(*survey["epochs"], size=n)
     years = epoch - p["gaia"]["reference_epoch"]
     ra, dec = move(objects.ra[index], objects.dec[index], objects.pmra[index], objects.pmdec[index], years)
     east, north = survey["position_mas"] * rng.standard_normal((2, n))

@@ -11,6 +11,7 @@ from msacat.catalog.errors import UsageError
 from msacat.catalog.store.star_view import refresh_star_view, view_columns
 from msacat.catalog.store.survey_table import (
     MATCHED_ROLES,
+    column_definition,
     comments,
     create_clean_view,
     create_match_table,
@@ -93,8 +94,9 @@ def register_adopted(conn: Connection, spec: SurveySpec, source: str, view: sql.
 def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     """Migrate a registered survey to a newer version of its file; returns what changed.
 
-    Allowed: new columns (NULL for rows already stored), new quality bits (set by the next ingest), changed
-    words, ranges of matching, typical errors. Anything that would reinterpret stored values is refused.
+    Allowed: new columns (NULL for rows already stored), new quality bits (set by the next ingest), what a bit
+    removes from the _clean view, changed words, ranges of matching, typical errors. Anything that would
+    reinterpret stored values is refused.
     """
     conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRATION_LOCK])
     row = conn.execute(
@@ -118,11 +120,10 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     for column in spec.columns:
         if column.name not in {c.name for c in old.columns}:
             conn.execute(
-                sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
-                    sql.Identifier("survey", spec.name), sql.Identifier(column.name),
-                    sql.SQL(column.type.split("[")[0] + "[]" * ("[" in column.type)),
+                sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
+                    sql.Identifier("survey", spec.name), column_definition(spec, column)
                 )
-            )  # fmt: skip
+            )
     conn.execute(
         "UPDATE msacat.surveys SET version = %s, release = %s, title = %s, spec = %s, fingerprint = %s WHERE name = %s",
         [spec.version, spec.release, spec.title, _json(spec), spec.fingerprint, spec.name],
@@ -163,12 +164,30 @@ def _allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
     changes += [f"column {c.name} added" for c in new.columns if c.name not in old_names]
     new_bits = {q.bit: q for q in new.quality}
     for cut in old.quality:
-        if cut.bit not in new_bits or new_bits[cut.bit].name != cut.name:
+        kept = new_bits.get(cut.bit)
+        if kept is None or kept.name != cut.name:
             refused.append(f"quality bit {cut.bit} ({cut.name}) is gone or renamed; bits are append-only")
+            continue
+        refused += [
+            f"quality bit {cut.bit} ({cut.name}): {key} changed; stored rows were judged by the old one"
+            for key in ("column", "bad_if", "value", "character")
+            if getattr(cut, key) != getattr(kept, key)
+        ]
+        if (cut.removes, cut.bands, cut.labels) != (kept.removes, kept.bands, kept.labels):
+            changes.append(f"quality bit {cut.bit} ({cut.name}) removes something else")
     changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
-    new_bands = {b.name for b in new.bands}
-    refused += [f"band {b.name} is gone" for b in old.bands if b.name not in new_bands]
-    changes += [f"band {b} added" for b in sorted(new_bands - {b.name for b in old.bands})]
+    new_bands = {b.name: b for b in new.bands}
+    for band in old.bands:
+        now_band = new_bands.get(band.name)
+        if now_band is None:
+            refused.append(f"band {band.name} is gone")
+            continue
+        refused += [
+            f"band {band.name}: {key} changed"
+            for key in ("mag", "err", "system")
+            if getattr(band, key) != getattr(now_band, key)
+        ]
+    changes += [f"band {b} added" for b in sorted(new_bands.keys() - {b.name for b in old.bands})]
     if refused:
         raise UsageError(
             f"survey '{old.name}': version {new.version} would reinterpret stored values:\n  "
@@ -192,14 +211,6 @@ def _is_new(conn: Connection, spec: SurveySpec) -> bool:
         )  # fmt: skip
     if spec.role == "reference" and (other := reference_spec(conn)):
         raise UsageError(f"this store's reference is '{other.name}'; it has one for ever")
-    taken = conn.execute(
-        "SELECT band, survey FROM msacat.bands WHERE band = ANY(%s)", [[b.name for b in spec.bands]]
-    ).fetchall()
-    if taken:
-        raise UsageError(
-            "band names are taken: " + ", ".join(f"{band} (by {survey})" for band, survey in taken),
-            next_step="name the bands <survey>_<band>",
-        )
     return True
 
 
@@ -228,18 +239,34 @@ def _record(conn: Connection, spec: SurveySpec, adopted_from: str | None = None)
 
 
 def _add_bands(conn: Connection, spec: SurveySpec) -> None:
+    """Give each new band the next bit; one the survey has already keeps its own, and takes the file's numbers."""
+    taken = conn.execute(
+        "SELECT band, survey FROM msacat.bands WHERE band = ANY(%s) AND survey <> %s",
+        [[b.name for b in spec.bands], spec.name],
+    ).fetchall()
+    if taken:
+        raise UsageError(
+            "band names are taken: " + ", ".join(f"{band} (by {survey})" for band, survey in taken),
+            next_step="name the bands <survey>_<band>",
+        )
     for band in spec.bands:
+        numbers = [band.zero_point_jy, band.wavelength_nm, band.width_nm, band.typical_err, band.xp]
+        known = conn.execute(
+            "UPDATE msacat.bands SET zero_point_jy = %s, wavelength_nm = %s, width_nm = %s, typical_err = %s, xp = %s "
+            "WHERE band = %s",
+            [*numbers, band.name],
+        ).rowcount
+        if known:
+            continue
         row = conn.execute("SELECT coalesce(max(bit), -1) + 1 FROM msacat.bands").fetchone()
         assert row is not None
         if row[0] > 62:
             raise UsageError("a store holds at most 63 bands", found=f"{band.name} would be the 64th")
         conn.execute(
             "INSERT INTO msacat.bands (band, bit, survey, mag_column, err_column, system, zero_point_jy, "
-            "wavelength_nm, width_nm, typical_err, xp) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
-            "ON CONFLICT (band) DO NOTHING",
-            [band.name, row[0], spec.name, band.mag, band.err, band.system, band.zero_point_jy,
-             band.wavelength_nm, band.width_nm, band.typical_err, band.xp],
-        )  # fmt: skip
+            "wavelength_nm, width_nm, typical_err, xp) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [band.name, row[0], spec.name, band.mag, band.err, band.system, *numbers],
+        )
 
 
 def _json(spec: SurveySpec) -> str:

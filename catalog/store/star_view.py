@@ -28,10 +28,10 @@ def refresh_star_view(conn: Connection, specs: dict[str, SurveySpec]) -> None:
     reference = next((s for s in specs.values() if s.role == "reference"), None)
     if reference is None:
         return
-    spectra = sorted((s for s in specs.values() if s.spectra), key=lambda s: (s.spectra.preference, s.name))
+    spectra = sorted((s for s in specs.values() if s.spectra), key=_preference)
     _create_xp_view(conn, spectra)
     matched = [s for s in specs.values() if s.role in MATCHED_ROLES]
-    bits = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
+    bits: dict[str, int] = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
     outputs = _reference_outputs(reference) | _xp_outputs(spectra)
     outputs["shared"] = _Output(
         _shared_mask(matched, bits),
@@ -54,7 +54,7 @@ def view_columns(conn: Connection, schema: str, relation: str) -> list[str]:
 
 def star_features(conn: Connection, specs: dict[str, SurveySpec]) -> StarFeatures:
     """The store's features in the order of the bands' bits."""
-    bits = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
+    bits: dict[str, int] = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
     reference = next(s for s in specs.values() if s.role == "reference")
     bands = [
         BandFeature(
@@ -88,6 +88,11 @@ def star_features(conn: Connection, specs: dict[str, SurveySpec]) -> StarFeature
 def label_column(label: LabelFeature) -> str:
     """Column of matched.stars that holds the label."""
     return f"{label.survey}_{label.quantity}"
+
+
+def _preference(spec: SurveySpec) -> tuple[int, str]:
+    assert spec.spectra is not None
+    return spec.spectra.preference, spec.name
 
 
 def _create_xp_view(conn: Connection, spectra: list[SurveySpec]) -> None:

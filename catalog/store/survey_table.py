@@ -21,7 +21,7 @@ FILE_ROW = Described("Number of the row in its file, from 1.", "", "meta.record"
 def create_table(spec: SurveySpec) -> list[sql.Composed]:
     """CREATE TABLE survey.<name> with its key, checks, indexes and comments."""
     table = sql.Identifier("survey", spec.name)
-    lines: list[sql.Composable] = [_column_definition(spec, column) for column in spec.columns]
+    lines: list[sql.Composable] = [column_definition(spec, column) for column in spec.columns]
     lines.append(sql.SQL("quality bigint NOT NULL DEFAULT 0"))
     lines.append(sql.SQL("file_id integer NOT NULL"))
     key = [spec.id.column]
@@ -72,7 +72,8 @@ def _index(spec: SurveySpec, column: str) -> sql.Composed:
     )
 
 
-def _column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
+def column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
+    """Name, type and CHECK of one column, as CREATE TABLE and ADD COLUMN take it."""
     name = sql.Identifier(column.name)
     parts: list[sql.Composable] = [name, sql.SQL(column.type.split("[")[0] + "[]" * ("[" in column.type))]
     needed = {spec.id.column}
@@ -120,7 +121,7 @@ def create_clean_view(spec: SurveySpec, order: list[str] | None = None) -> list[
     columns: list[sql.Composable] = []
     for name in names:
         mask = band_mask(spec, name)
-        column = sql.Identifier(name)
+        column: sql.Composable = sql.Identifier(name)
         if mask:
             column = sql.SQL("CASE WHEN quality & {} = 0 THEN {} END AS {}").format(mask, column, column)
         columns.append(column)

@@ -89,7 +89,7 @@ def hide_shared(block: StarBlock, shared_B: np.ndarray, bits: list[int]) -> None
 
 def band_bits(conn: Connection, features: StarFeatures) -> list[int]:
     """The store's bit of each band, in the order of `features`."""
-    bits = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
+    bits: dict[str, int] = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
     return [bits[name] for name in features.band_names]
 
 

@@ -11,7 +11,8 @@ from msacat.migrations.described import described as col
 revision = "0001"
 down_revision = None
 
-TEXT, BIG, INT, DOUBLE = sa.Text(), sa.BigInteger(), sa.Integer(), sa.Double()
+TEXT, BIG, INT = sa.Text(), sa.BigInteger(), sa.Integer()
+DOUBLE: sa.Double = sa.Double()
 TIME, JSON, IDS = sa.DateTime(timezone=True), pg.JSONB(), pg.ARRAY(sa.Integer())
 
 

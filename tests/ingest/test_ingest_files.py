@@ -98,6 +98,14 @@ def test_rows_two_files_share_are_counted_if_equal_and_refused_if_not(
     assert before[0] == 15
 
 
+def test_files_that_had_skipped_the_replaced_rows_are_named(ingest, gaia_rows, write_csv):
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=4))
+    ingest("gaia_source", first, second)
+    write_csv("a.csv", gaia_rows(2))
+    [one] = ingest("gaia_source", first, replace=True).files
+    assert (one.outcome, one.incomplete) == ("replaced", [str(second)])
+
+
 def test_rows_a_file_repeats_are_counted_if_equal_and_refused_if_not(conn, ingest, gaia_rows, write_csv):
     rows = gaia_rows(4)
     [one] = ingest("gaia_source", write_csv("a.csv", [*rows, rows[0], rows[0], rows[3]])).files
@@ -161,6 +169,22 @@ def test_rehearsal_writes_nothing_and_predicts_the_counts(conn, gaia_rows, write
     )
     [again] = rehearse_ingest(conn, plan).files
     assert again.outcome == "already there"
+
+
+def test_rehearsal_goes_on_after_a_refusal_and_foresees_a_replacement(conn, ingest, gaia_rows, write_csv):
+    old, bad, new = (
+        write_csv(f"{name}.csv", gaia_rows(3, start=i)) for i, name in ((1, "old"), (5, "bad"), (9, "new"))
+    )
+    ingest("gaia_source", old)
+    bad.write_text(bad.read_text() + "1,2\n")
+    write_csv("old.csv", gaia_rows(2))
+    plan = plan_ingest(conn, "gaia_source", [old, bad, new], replace=True)
+    report = rehearse_ingest(conn, plan, keep_going=True)
+    assert [f.outcome for f in report.files] == ["would be replaced", "refused", "would be ingested"]
+    assert "row 4" in report.files[1].error
+    assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (3,)
+    with pytest.raises(InputRejected):
+        rehearse_ingest(conn, plan)
 
 
 def test_rehearsal_predicts_the_space(conn, gaia_rows, write_csv):

@@ -85,10 +85,75 @@ def test_changes_need_a_version_and_keep_meaning(conn):
         update_survey(conn, changed(spec, version=3, columns=[*wider, extra]))
 
 
+def test_an_added_column_refuses_nan_too(conn):
+    spec = builtin_specs()["twomass_psc"]
+    register_survey(conn, spec)
+    columns = [c.model_dump() for c in spec.columns]
+    extra = {
+        "name": "extra",
+        "type": "real",
+        "published": ["extra"],
+        "range": [0, 5],
+        "description": "A new column.",
+    }
+    update_survey(conn, changed(spec, version=2, columns=[*columns, extra]))
+    for value in ("'NaN'", "6"):
+        with pytest.raises(psycopg.errors.CheckViolation), conn.transaction():
+            conn.execute(
+                f"INSERT INTO survey.twomass_psc (twomass_id, ra, dec, extra, file_id) VALUES ('a', 0, 0, {value}, 1)"
+            )
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "answer"),
+    [
+        ("quality", "value", "A", "reinterpret"),
+        ("quality", "character", 2, "reinterpret"),
+        ("quality", "removes", False, ["quality bit 0 (j_no_detection) removes something else"]),
+        ("bands", "system", "AB", "reinterpret"),
+        ("bands", "err", "h_msigcom", "reinterpret"),
+        ("bands", "typical_err", 0.5, ["words only"]),
+    ],
+)
+def test_a_bit_and_a_band_keep_their_meaning(conn, table, key, value, answer):
+    spec = builtin_specs()["twomass_psc"]
+    register_survey(conn, spec)
+    items = [x.model_dump() for x in getattr(spec, table)]
+    items[0][key] = [value] if isinstance(items[0][key], list) else value
+    later = changed(spec, version=2, **{table: items})
+    if isinstance(answer, list):
+        assert update_survey(conn, later) == answer
+    else:
+        with pytest.raises(UsageError, match=answer):
+            update_survey(conn, later)
+    stored = conn.execute("SELECT bit, typical_err FROM msacat.bands WHERE band = 'twomass_j'").fetchone()
+    assert stored == (0, 0.5 if key == "typical_err" else spec.bands[0].typical_err)
+
+
 def test_band_names_are_taken_once(conn):
-    register_survey(conn, builtin_specs()["twomass_psc"])
+    spec = builtin_specs()["twomass_psc"]
+    register_survey(conn, spec)
     with pytest.raises(UsageError, match="band names are taken"):
-        register_survey(conn, changed(builtin_specs()["twomass_psc"], name="copy"))
+        register_survey(conn, changed(spec, name="copy"))
+    register_survey(conn, builtin_specs()["catwise2020"])
+    w1 = builtin_specs()["catwise2020"].bands[0]
+    thief = spec.bands[0].model_dump() | {"name": w1.name}
+    with pytest.raises(UsageError, match=r"catwise_w1 \(by catwise2020\)"):
+        update_survey(conn, changed(spec, version=2, bands=[*(b.model_dump() for b in spec.bands), thief]))
+
+
+def test_a_store_holds_63_bands(conn):
+    spec = builtin_specs()["twomass_psc"]
+    register_survey(conn, spec)
+    for bit in range(3, 63):
+        conn.execute(
+            "INSERT INTO msacat.bands SELECT 'other_' || %s, %s, survey, mag_column, err_column, system, zero_point_jy, "
+            "wavelength_nm, width_nm, typical_err, xp FROM msacat.bands WHERE bit = 0",
+            [bit, bit],
+        )
+    assert update_survey(conn, changed(spec, version=2, title="Two Micron")) == ["words only"]
+    with pytest.raises(UsageError, match="at most 63 bands"):
+        register_survey(conn, builtin_specs()["catwise2020"])
 
 
 def test_one_reference_for_ever(conn):
