@@ -150,7 +150,7 @@ class Cleaner:
         missing = self._null(column, "element not finite", ~usable, missing)
         with np.errstate(over="ignore"):
             stored = values.astype(np.float32)
-        outside: np.ndarray = _outside(column, stored).any(axis=1)
+        outside: np.ndarray = np.any(_outside(column, stored), axis=1)
         missing = self._null(column, "outside range", outside, missing)
         return pa.FixedSizeListArray.from_arrays(
             pa.array(stored.ravel()), _length(column), mask=pa.array(missing)

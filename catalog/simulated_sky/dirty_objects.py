@@ -6,7 +6,7 @@ import numpy as np
 
 from msacat.catalog.healpix import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT, nested_pixel
 from msacat.catalog.simulated_sky.other_classes import MAKERS
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects, stars_at
 from msacat.catalog.simulated_sky.sky_positions import Positions, scatter_around
 from msacat.catalog.simulated_sky.star_library import StarLibrary
@@ -53,7 +53,7 @@ def _unlisted(
     far = scatter_around(rng, positions.ra[field], positions.dec[field], (30.0, 600.0))
     ra, dec = (np.concatenate(pair) for pair in zip(near, far, strict=True))
     cells = nested_pixel(SOURCE_ID_LEVEL, ra, dec) << SOURCE_ID_SHIFT
-    g = rng.uniform(*pairs["extra_g"], size=len(ra))
+    g = rng.uniform(*pair(pairs["extra_g"]), len(ra))
     extra = stars_at(Positions(cells, ra, dec), seed, rng, p, library, g_mag=g, dirt=p["dirt"]["population"])
     extra.source_id = np.zeros(len(ra), np.int64)
     return extra
@@ -67,5 +67,5 @@ def _make_variable(objects: SkyObjects, rng: np.random.Generator, p: Parameters)
     amplitude = np.minimum(v["median_mag"] * np.exp(v["sigma_ln"] * rng.standard_normal(n)), 0.8)
     objects.amplitude = np.where(variable, amplitude, objects.amplitude)
     strip = objects.giant & (objects.teff > 6000) & (objects.teff < 7400)
-    pulsation = rng.uniform(*v["horizontal_branch_mag"], size=n) / 2
+    pulsation = rng.uniform(*pair(v["horizontal_branch_mag"]), n) / 2
     objects.amplitude = np.where(strip, pulsation, objects.amplitude)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from msacat.catalog.simulated_sky import stellar_evolution as evolution
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.star_library import StarLibrary
 
 #: Rough A_G / A_V, only for placing candidates; the star's own G comes from its spectrum.
@@ -75,13 +75,13 @@ def draw_stars(
     n, k = len(g_mag), pop["candidates"]
     poor = rng.random(n) < pop["metal_poor_fraction"]
     scatter = np.exp(dust["star_scatter"] * rng.standard_normal(n))
-    r_v = np.clip(rng.normal(*dust["r_v"], size=n), *dust["r_v_range"])
+    r_v = np.clip(rng.normal(*pair(dust["r_v"]), n), *dust["r_v_range"])
 
     poor_k = np.repeat(poor, k)
     fe_h, age = _metals_and_ages(rng, poor_k, pop)
     if dirt:
         extreme = poor_k & (rng.random(n * k) < dirt["very_poor_fraction"])
-        fe_h = np.where(extreme, rng.uniform(*dirt["very_poor_fe_h"], size=n * k), fe_h)
+        fe_h = np.where(extreme, rng.uniform(*pair(dirt["very_poor_fe_h"]), n * k), fe_h)
     giant = rng.random(n * k) < pop["giant_weight"]
     mass, teff, radius = _evolve(rng, giant, fe_h, age, pop)
     log_teff, logg = np.log10(teff), evolution.logg_of(radius, mass)
@@ -139,7 +139,7 @@ def _evolve(
 
 
 def _mass_function(pop: dict) -> tuple[np.ndarray, np.ndarray]:
-    grid = np.linspace(*pop["mass_range"], num=400)
+    grid = np.linspace(*pair(pop["mass_range"]), 400)
     low, high = pop["mass_function_slopes"]
     density = np.where(grid < 0.5, (grid / 0.5) ** -low, (grid / 0.5) ** -high)
     return grid, np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
@@ -177,7 +177,7 @@ def _companions(
 ) -> Bodies:
     """Unresolved main-sequence companions of the same age and metallicity; radius 0 where single."""
     n = len(mass)
-    ratio = rng.uniform(*pop["binary_mass_ratio"], size=n)
+    ratio = rng.uniform(*pair(pop["binary_mass_ratio"]), n)
     double = rng.random(n) < pop["binary_fraction"]
     light = np.maximum(mass * ratio, 0.15)
     teff, radius = evolution.dwarf(light, age, fe_h)

@@ -13,7 +13,7 @@ import numpy as np
 
 from msacat.catalog.simulated_sky import stellar_evolution as evolution
 from msacat.catalog.simulated_sky.draw_stars import A_G_OVER_A_V
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects, light_of
 from msacat.catalog.simulated_sky.sky_positions import Positions, dust_columns, proper_motions
 from msacat.catalog.simulated_sky.star_library import StarLibrary
@@ -29,8 +29,8 @@ def m_dwarfs(
     positions: Positions, seed: int, rng: np.random.Generator, p: Parameters, library: StarLibrary
 ) -> SkyObjects:
     c, n = p["dirt"]["classes"], len(positions)
-    mass = rng.uniform(*c["m_dwarf_mass"], size=n)
-    fe_h = np.clip(rng.normal(*p["population"]["thin_fe_h"], size=n), -1.0, 0.4)
+    mass = rng.uniform(*pair(c["m_dwarf_mass"]), n)
+    fe_h = np.clip(rng.normal(*pair(p["population"]["thin_fe_h"]), n), -1.0, 0.4)
     log_l, log_r = evolution.zero_age(mass, fe_h)
     teff = evolution.SUN_TEFF * 10 ** (0.25 * log_l - 0.5 * log_r)
     body = teff, evolution.logg_of(10**log_r, mass), fe_h, 10**log_r
@@ -41,8 +41,8 @@ def white_dwarfs(
     positions: Positions, seed: int, rng: np.random.Generator, p: Parameters, library: StarLibrary
 ) -> SkyObjects:
     c, n = p["dirt"]["classes"], len(positions)
-    teff = np.exp(rng.uniform(*np.log(c["white_dwarf_teff"]), size=n))
-    radius = np.clip(rng.normal(*c["white_dwarf_radius"], size=n), 0.008, 0.017)
+    teff = np.exp(rng.uniform(*pair(np.log(c["white_dwarf_teff"])), n))
+    radius = np.clip(rng.normal(*pair(c["white_dwarf_radius"]), n), 0.008, 0.017)
     body = teff, evolution.logg_of(radius, np.full(n, 0.6)), np.zeros(n), radius
     return _stars("white_dwarf", body, c["white_dwarf_faint_g"], positions, seed, rng, p, library)
 
@@ -98,7 +98,7 @@ def galaxies(
     positions: Positions, seed: int, rng: np.random.Generator, p: Parameters, library: StarLibrary
 ) -> SkyObjects:
     c, n = p["dirt"]["classes"], len(positions)
-    z = rng.uniform(*c["galaxy_redshift"], size=n)
+    z = rng.uniform(*pair(c["galaxy_redshift"]), n)
     fe_h = rng.uniform(-0.8, 0.3, n)
     one, none = np.ones(n), np.zeros(n)
     giant = library.log_flux_10pc(rng.uniform(4000, 4700, n), 2.0 * one, fe_h, one, none)

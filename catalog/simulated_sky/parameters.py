@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 FILE = Path(__file__).parent / "parameters.toml"
 
@@ -21,6 +24,12 @@ class Parameters:
 
     def __getitem__(self, table: str) -> Any:
         return self.values[table]
+
+
+def pair(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The two numbers of a range, or of a mean and its sigma, to unpack into a random generator's arguments."""
+    first, second = values
+    return float(first), float(second)
 
 
 @cache

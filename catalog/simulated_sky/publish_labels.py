@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.publish_gaia import GaiaChunk
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.survey_rows import sexagesimal_name
@@ -47,7 +47,7 @@ def apogee_rows(
     i = i[rng.random(len(i)) < chance]
     i, repeat = _with_repeats(rng, i, odd)
     n = len(i)
-    snr = np.exp(rng.uniform(*np.log(a["snr"]), size=n)) * np.where(repeat, 0.4, 1.0)
+    snr = np.exp(rng.uniform(*pair(np.log(a["snr"])), n)) * np.where(repeat, 0.4, 1.0)
     quality = np.hypot(1.0, 100.0 / snr) / np.sqrt(2)
     teff, logg, fe_h = (
         _noisy(rng, truth[i], e[key] * np.sqrt(2) * quality)
@@ -97,7 +97,7 @@ def lamost_rows(
     i = i[rng.random(len(i)) < chance]
     i, _ = _with_repeats(rng, i, odd)
     n = len(i)
-    snr = np.exp(rng.uniform(*np.log(a["snr"]), size=n))
+    snr = np.exp(rng.uniform(*pair(np.log(a["snr"])), n))
     factor = np.hypot(0.7, 40.0 / snr * 0.7)
     teff, logg, fe_h = (
         _noisy(rng, truth[i], e[key] * factor)
@@ -123,7 +123,8 @@ def write_apogee(folder: Path, rows: LabelRows) -> int:
     columns = rows.all()
     if not len(columns["SNR"]):
         return 0
-    table = np.rec.fromarrays(list(columns.values()), names=",".join(columns))
+    kinds = [(name, values.dtype) for name, values in columns.items()]
+    table = np.rec.fromarrays(list(columns.values()), dtype=kinds)
     path = folder / "apogee_dr17" / "allStar-dr17-synspec_rev1.fits"
     path.parent.mkdir(parents=True, exist_ok=True)
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(table)]).writeto(path)

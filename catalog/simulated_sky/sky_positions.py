@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msacat.catalog.healpix import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT, cell_of, nested_centre_deg, nested_pixel
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 
 #: Galactic axes in ICRS (Hipparcos catalogue, ESA SP-1200, vol. 1, Eq. 1.5.11).
 _TO_GALACTIC = np.array([
@@ -52,8 +52,8 @@ def draw_positions(rng: np.random.Generator, n: int, p: Parameters, pairs: dict 
     ra, dec = np.empty(n), np.empty(n)
     for i, box in enumerate(p["patches"]):
         here = np.flatnonzero(patch == i)
-        ra[here] = rng.uniform(*box["ra"], size=len(here)) % 360.0
-        dec[here] = np.degrees(np.arcsin(rng.uniform(*np.sin(np.radians(box["dec"])), size=len(here))))
+        ra[here] = rng.uniform(*pair(box["ra"]), len(here)) % 360.0
+        dec[here] = np.degrees(np.arcsin(rng.uniform(*pair(np.sin(np.radians(box["dec"]))), len(here))))
     if pairs:
         beside = np.flatnonzero(rng.random(n) < pairs["gaia_pair_fraction"])
         of = rng.integers(0, n, len(beside))
@@ -68,7 +68,7 @@ def scatter_around(
     rng: np.random.Generator, ra: np.ndarray, dec: np.ndarray, separation_arcsec: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """A position beside each given one, uniform in distance: closer pairs than chance, as on the sky."""
-    rho = rng.uniform(*separation_arcsec, size=len(ra)) * 1000
+    rho = rng.uniform(*pair(separation_arcsec), len(ra)) * 1000
     angle = rng.uniform(0, 2 * np.pi, len(ra))
     return move(ra, dec, rho * np.sin(angle), rho * np.cos(angle), 1.0)
 
@@ -126,7 +126,7 @@ def proper_motions(
     sigma = np.where(metal_poor, m["poor_velocity"], m["thin_velocity"])
     motion = sigma / (KM_S_PER_MAS_YR_KPC * distance_kpc) * rng.standard_normal((2, n))
     fast = rng.random(n) < m["high_motion_fraction"]
-    speed, angle = rng.uniform(*m["high_motion_mas_yr"], size=n), rng.uniform(0, 2 * np.pi, n)
+    speed, angle = rng.uniform(*pair(m["high_motion_mas_yr"]), n), rng.uniform(0, 2 * np.pi, n)
     motion[:, fast] = (speed * np.array([np.sin(angle), np.cos(angle)]))[:, fast]
     return motion[0], motion[1]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from msacat.catalog.simulated_sky.dirt import Dirt
 from msacat.catalog.simulated_sky.measure import Measurement, fades_out, measure_band
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.sky_positions import in_footprint, move
 
@@ -72,7 +72,7 @@ def observe(
         again = index[dirt.repeats(rng, len(index))]
         index, repeat = np.append(index, again), np.append(repeat, np.ones(len(again), bool))
     n = len(index)
-    epoch = rng.uniform(*survey["epochs"], size=n)
+    epoch = rng.uniform(*pair(survey["epochs"]), n)
     years = epoch - p["gaia"]["reference_epoch"]
     ra, dec = move(objects.ra[index], objects.dec[index], objects.pmra[index], objects.pmdec[index], years)
     east, north = survey["position_mas"] * rng.standard_normal((2, n))
