@@ -24,6 +24,7 @@ from msacat.catalog.server.connect import connect
 from msacat.catalog.server.copy_batches import copy_batches
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.server.package_version import code_version
+from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.register_survey import reference_spec
 from msacat.catalog.stream.star_rows import condition, require_stars, row_bytes, unpack_rows
 from msacat.catalog.surveys.star_block import K, StarBlock
@@ -105,6 +106,9 @@ def start_run(conn: Connection, model_id: int, request: RunRequest, kinds: list[
         _store_ids(conn, run_id, request.ids, reference.name)
     elif request.new:
         store_changed_stars(conn, _ids_table(run_id))
+    if request.ids is not None or request.new:
+        asked = Described(f"Star that run {run_id} was asked for.", "", "meta.id;meta.main")
+        conn.execute(comment_on_column("enriched", f"r{run_id}_requested", "source_id", asked))
     chosen = _chosen(conn, run_id, request)
     conn.execute(
         sql.SQL(

@@ -17,6 +17,7 @@ from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.server.connect import connect
+from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.stream.split_sky import PARTS
 from msacat.catalog.stream.star_rows import (
     band_bits,
@@ -31,6 +32,16 @@ from msacat.catalog.surveys.star_features import StarFeatures
 
 STARS_A_BLOCK = 2048
 READ_AHEAD = 3
+_BLOCK_COLUMNS = {
+    "part": Described("train, calibrate or test.", "", "meta.code"),
+    "block": Described(
+        "Number of the block in its part, in the order of a hash of source_id.", "", "meta.id"
+    ),
+    "n_stars": Described("Stars in the block.", "", "meta.number"),
+    "payload": Described(
+        "Rows of the block's stars, packed (catalog/stream/star_rows.py).", "", "meta.dataset"
+    ),
+}
 
 
 def blocks_table(model_id: int) -> sql.Identifier:
@@ -64,6 +75,8 @@ def pack_blocks(
                 "PRIMARY KEY (part, block))"
             ).format(table)
         )
+        for name, words in _BLOCK_COLUMNS.items():
+            writer.execute(comment_on_column("learned", f"blocks_{model_id}", name, words))
         # EXTERNAL: float32 does not compress, and decompressing would cost more than reading
         writer.execute(sql.SQL("ALTER TABLE {} ALTER payload SET STORAGE EXTERNAL").format(table))
         query = _packing_query(features, columns, chosen, split_id, seed, _removing_mask(reader))

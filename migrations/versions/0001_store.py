@@ -26,6 +26,10 @@ def upgrade() -> None:
         op.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         op.execute(f"COMMENT ON SCHEMA {schema} IS '{what}'")
     op.execute("COMMENT ON SCHEMA msacat IS 'Ledgers: files, surveys, bands, splits, matches, runs.'")
+    op.execute("COMMENT ON TABLE msacat.alembic_version IS 'Revision of this schema, kept by Alembic.'")
+    op.execute(
+        "COMMENT ON COLUMN msacat.alembic_version.version_num IS 'The revision. unit=- ucd=meta.version'"
+    )
     _surveys()
     _files()
     _splits()

@@ -52,6 +52,34 @@ def test_values_are_those_of_the_store(stream, made_up):
     np.testing.assert_allclose(stars.label_BL[labelled, 0], -0.8)  # the repeat with the best snr
 
 
+def test_an_object_that_stars_share_is_not_learned_from(made_up):
+    """An archive's match with mates stays in the store; the stream shows these stars without the survey's bands."""
+    shared = [int(s) for s in made_up.source_id[:30:6]]  # every one of them has u
+    with connect(made_up.dsn) as conn:
+        conn.execute("UPDATE matched.phot_made_up SET n_mates = 1 WHERE source_id = ANY(%s)", [shared])
+        assert conn.execute(
+            "SELECT count(phot_u), min(shared) FROM matched.stars WHERE source_id = ANY(%s)", [shared]
+        ).fetchone() == (5, 0b110)  # bits of u and z
+        features = star_features(conn, registered_specs(conn))
+        split_id = make_split(conn, "gaia_made_up", seed=3)
+    pack_blocks(made_up.dsn, 2, features, split_id, seed=3)
+    stars = StarBlock.concatenate([whole(StarStream(made_up.dsn, 2, features), part) for part in PARTS])
+    hidden = np.isin(stars.source_id_B, shared)
+    assert hidden.sum() == 5 and np.isnan(stars.mag_BM[hidden][:, 1:]).all()
+    assert np.isfinite(stars.mag_BM[hidden][:, 0]).all()
+    u = made_up.u[np.searchsorted(made_up.source_id, stars.source_id_B)]
+    np.testing.assert_array_equal(stars.mag_BM[~hidden, 1], u[~hidden])
+
+
+def test_blocks_say_what_they_hold(stream, made_up):
+    with connect(made_up.dsn) as conn:
+        comments = conn.execute(
+            "SELECT col_description(attrelid, attnum) FROM pg_attribute "
+            "WHERE attrelid = 'learned.blocks_1'::regclass AND attnum > 0"
+        ).fetchall()
+    assert len(comments) == 4 and all(" unit=- ucd=" in comment for (comment,) in comments)
+
+
 def test_order_is_a_function_of_seed_and_epoch(stream):
     first, again = whole(stream, "train", 0, 5), whole(stream, "train", 0, 5)
     np.testing.assert_array_equal(first.source_id_B, again.source_id_B)

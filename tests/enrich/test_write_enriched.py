@@ -115,11 +115,12 @@ def test_one_row_a_star_measured_unchanged(made_up):
 
 def test_every_enriched_column_says_what_it_is(made_up):
     enrich(made_up.dsn)
+    with connect(made_up.dsn) as conn:  # a run in progress has its list of stars too
+        start_run(conn, a_model(made_up.dsn), RunRequest(ids=made_up.source_id[:3].tolist()), KINDS)
     comments = rows(made_up.dsn, "SELECT c.relname || '.' || a.attname, col_description(a.attrelid, a.attnum) "
         "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname IN ('enriched', 'matched', 'survey', 'learned', 'msacat') AND a.attnum > 0 "
-        "AND c.relkind IN ('r', 'v') AND NOT attisdropped AND c.relname <> 'alembic_version' "
-        "AND c.relname NOT LIKE 'r%%requested'")  # fmt: skip
+        "AND c.relkind IN ('r', 'v') AND NOT attisdropped")  # fmt: skip
     silent = [
         name for name, comment in comments if not comment or " unit=" not in comment or " ucd=" not in comment
     ]

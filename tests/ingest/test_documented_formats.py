@@ -156,6 +156,19 @@ def test_best_neighbour_files_in_the_documented_columns(conn, tmp_path, dataset,
     assert table == [(int(r.split(",")[0]), r.split(",")[at]) for r in rows]
 
 
+@pytest.mark.parametrize("dataset", [name for name in builtin_specs() if name.endswith("_best_neighbour")])
+def test_a_best_neighbour_table_of_dr2_is_refused(conn, tmp_path, dataset):
+    """The columns of gaiadr2's tables, by the DR2 data model: the same source_id may be another star there."""
+    path = tmp_path / "dr2.csv"
+    path.write_text(
+        "source_id,original_ext_source_id,angular_distance,number_of_neighbours,number_of_mates,"
+        "best_neighbour_multiplicity,gaia_astrometric_params\n34361129088,104370000001234567,0.02,1,0,1,5\n"
+    )
+    with pytest.raises(InputRejected, match="cross-match of Gaia DR2") as error:
+        run_ingest(conn, plan_ingest(conn, dataset, [path]))
+    assert error.value.column == "best_neighbour_multiplicity" and error.value.next_step
+
+
 def test_the_join_table_of_2mass(conn, tmp_path):
     path = tmp_path / "TmassPscXscJoin.csv"
     path.write_text(
