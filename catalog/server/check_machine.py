@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from msacat.catalog.server.connect import home_folder
 from msacat.catalog.server.postgres_binaries import apt_install, installed_binaries, no_binaries
+from msacat.catalog.server.private_server import nearest_existing
 
 GIB = 2**30
 LEAST_FREE_BYTES = 1 * GIB
@@ -86,7 +87,7 @@ def check_programs() -> Iterator[Check]:
 def check_home() -> Check:
     """The folder for models and the private server can be written."""
     home = home_folder()
-    nearest = _nearest_existing(home)
+    nearest = nearest_existing(home)
     if os.access(nearest, os.W_OK | os.X_OK):
         return Check(
             "home folder", "ok", str(home) + ("" if nearest == home else " (made when first needed)")
@@ -97,16 +98,9 @@ def check_home() -> Check:
 
 def check_disk(name: str, folder: Path) -> Check:
     """Free space where `folder` is or will be."""
-    free = shutil.disk_usage(_nearest_existing(folder)).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     found = f"{free / GIB:.1f} GiB free at {folder}"
     if free >= COMFORTABLE_FREE_BYTES:
         return Check(name, "ok", found)
     mend = "free some space, or move to a larger disk: export MSACAT_HOME=FOLDER"
     return Check(name, "fault" if free < LEAST_FREE_BYTES else "warning", found, mend)
-
-
-def _nearest_existing(path: Path) -> Path:
-    """The folder itself, or the parent in which it would be made."""
-    while not os.path.exists(path):  # unlike Path.exists, no error below a closed folder
-        path = path.parent
-    return path

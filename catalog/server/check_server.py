@@ -33,10 +33,12 @@ def _check_server(dsn: str | None) -> Iterator[Check]:
         resolved = resolve_dsn(dsn)
     except MsacatError as error:
         yield from check_programs()
+        yield from check_private_server()
         yield _fault("server", error)
         return
     if is_private(resolved):
         yield from check_programs()
+        yield from check_private_server()
         yield check_disk("disk of the server", private_server().folder)
     try:
         conn = connect(resolved, autocommit=True, application="msacat doctor")
@@ -50,6 +52,14 @@ def _check_server(dsn: str | None) -> Iterator[Check]:
         yield check_q3c(conn)
         yield from check_rights(conn)
         yield check_schema(conn)
+
+
+def check_private_server() -> Iterator[Check]:
+    """What would keep the private server from starting: its path, its folders, its data, a pid file left behind."""
+    try:
+        private_server().require_startable()
+    except MsacatError as error:
+        yield _fault("private server", error)
 
 
 def check_encoding(conn: psycopg.Connection) -> Check:

@@ -187,6 +187,16 @@ class PrivateServer:
                 self._launch()
             self.create_database(DATABASE)
 
+    def require_startable(self) -> None:
+        """Raise what would keep the server from being made or started, changing nothing."""
+        self._require_short_socket_path()
+        self._require_access()
+        self._require_traversable(nearest_existing(self.folder))
+        self._require_traversable(self.binaries.folder)
+        postmaster = read_postmaster(self.data_folder)
+        if postmaster is not None and postmaster.is_alive and not postmaster.serves_folder:
+            raise self._pid_taken(postmaster)
+
     def stop(self, immediate: bool = False) -> None:
         """Stop the server; `immediate` leaves it as a power cut would. Nothing to do if it is not running."""
         if self.status().state != "running":
@@ -241,15 +251,7 @@ class PrivateServer:
 
     def _check_folder(self) -> None:
         """Make `folder` and `socket/`, owned by the server's account, or say why that cannot be."""
-        socket_path = f"{self.socket_folder}/.s.PGSQL.{PORT}"
-        if len(os.fsencode(socket_path)) > LONGEST_SOCKET_PATH:
-            raise StoreUnavailable(
-                "The path of the server's socket is too long for the operating system.",
-                file=socket_path,
-                expected=f"at most {LONGEST_SOCKET_PATH} bytes",
-                found=f"{len(os.fsencode(socket_path))} bytes",
-                next_step="choose a shorter folder, e.g. export MSACAT_HOME=/var/lib/msacat",
-            )
+        self._require_short_socket_path()
         self._require_access()
         try:
             # Parents keep the usual mode: the server's account must be able to pass through them.
@@ -266,6 +268,17 @@ class PrivateServer:
             ) from error
         self._require_traversable(self.folder)
         self._require_traversable(self.binaries.folder)
+
+    def _require_short_socket_path(self) -> None:
+        socket_path = f"{self.socket_folder}/.s.PGSQL.{PORT}"
+        if len(os.fsencode(socket_path)) > LONGEST_SOCKET_PATH:
+            raise StoreUnavailable(
+                "The path of the server's socket is too long for the operating system.",
+                file=socket_path,
+                expected=f"at most {LONGEST_SOCKET_PATH} bytes",
+                found=f"{len(os.fsencode(socket_path))} bytes",
+                next_step="choose a shorter folder, e.g. export MSACAT_HOME=/var/lib/msacat",
+            )
 
     def _require_access(self) -> None:
         """The folder of another account's server can neither be read nor started."""
@@ -303,14 +316,18 @@ class PrivateServer:
     def _mend_stale_pid(self, postmaster: Postmaster, tell: Callable[[str], None]) -> None:
         """A server that was killed leaves its pid file; remove it only where that process is surely dead."""
         if postmaster.is_alive:
-            raise StoreUnavailable(
-                f"A pid file is left from a server that was killed; its number {postmaster.pid} now belongs to "
-                f"another program ({postmaster.command}), so PostgreSQL will not start.",
-                file=str(postmaster.path),
-                next_step=f"rm {shlex.quote(str(postmaster.path))} && msacat db start",
-            )
+            raise self._pid_taken(postmaster)
         postmaster.path.unlink()
         tell(f"The server was not stopped cleanly (process {postmaster.pid} is gone); it replays its log.")
+
+    @staticmethod
+    def _pid_taken(postmaster: Postmaster) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"A pid file is left from a server that was killed; its number {postmaster.pid} now belongs to "
+            f"another program ({postmaster.command}), so PostgreSQL will not start.",
+            file=str(postmaster.path),
+            next_step=f"rm {shlex.quote(str(postmaster.path))} && msacat db start",
+        )
 
     def _launch(self) -> None:
         # Left by a server that was killed; this folder has no other. PostgreSQL would take a zombie for its owner.
@@ -343,3 +360,10 @@ class PrivateServer:
             yield
         finally:
             os.close(lock)
+
+
+def nearest_existing(path: Path) -> Path:
+    """The folder itself, or the parent in which it would be made."""
+    while not os.path.exists(path):  # unlike Path.exists, no error below a closed folder
+        path = path.parent
+    return path

@@ -14,7 +14,7 @@ from msacat.catalog.errors import StoreUnavailable
 from msacat.catalog.server import check_machine
 from msacat.catalog.server.check_machine import Check, check_disk, check_home, check_packages
 from msacat.catalog.server.check_server import check_all, exit_code
-from msacat.catalog.server.connect import engine
+from msacat.catalog.server.connect import engine, private_server
 from msacat.catalog.server.upgrade_store import upgrade_store
 
 
@@ -145,6 +145,45 @@ def test_no_server_at_all(monkeypatch, tmp_path):
     found = faults(None)
     assert found["server"].mend.startswith("msacat db start")
     assert exit_code(list(found.values())) == 3
+
+
+def faulty_home(fault: str, short_folder: Path, home: Path, copy_initialised) -> Path:
+    """A home folder whose private server cannot start, for one reason."""
+    if fault == "long path":
+        return home / ("x" * 100)
+    if fault == "closed folder":
+        home.mkdir(mode=0o700)
+        return home / "home"
+    server = copy_initialised(home / "server")
+    if fault == "other major":
+        (server.data_folder / "PG_VERSION").write_text("9\n")
+    if fault == "pid taken":
+        (server.data_folder / "postmaster.pid").write_text(f"{os.getpid()}\n{server.data_folder}\n")
+    return home
+
+
+@pytest.mark.parametrize(
+    ("fault", "found", "mend"),
+    [
+        ("long path", "too long for the operating system", "export MSACAT_HOME="),
+        ("closed folder", "may not enter this folder", "chmod a+x"),
+        ("other major", "another major version", "apt-get install postgresql-9 postgresql-9-q3c"),
+        ("pid taken", "now belongs to another program", "rm "),
+    ],
+)
+def test_what_keeps_the_private_server_from_starting(
+    short_folder, copy_initialised, monkeypatch, fault, found, mend
+):
+    if fault == "closed folder" and os.geteuid() != 0:
+        pytest.skip("only root's server runs as another account")
+    home = faulty_home(fault, short_folder, short_folder / uuid.uuid4().hex[:8], copy_initialised)
+    monkeypatch.setenv("MSACAT_HOME", str(home))
+    check = faults(None)["private server"]
+    assert found in check.found and mend in check.mend and check.concerns_server
+    with pytest.raises(StoreUnavailable) as caught:
+        private_server().initialise()
+        private_server().start()
+    assert caught.value.next_step == check.mend, "what start says, before it is tried"
 
 
 def test_packages_missing_or_too_old_are_named_with_the_pip_command(monkeypatch):
