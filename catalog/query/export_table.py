@@ -124,16 +124,11 @@ def _write_table(table: Table, path: Path, file_format: str) -> None:
         if file_format != "fits":
             table.write(path, format=file_format)
             return
-        # FITS knows no UCD; these keywords are TOPCAT's. Units go in as they are written, not as astropy would.
-        units = {
-            column.name: str(column.unit) for column in table.columns.values() if column.unit is not None
-        }
-        for column in table.columns.values():
-            column.unit = None
+        # FITS knows no UCD; these keywords are TOPCAT's. Units go in as the store has them, not as astropy writes them.
         hdu = fits.table_to_hdu(table)
         for i, column in enumerate(table.columns.values(), start=1):
-            if column.name in units:
-                hdu.header[f"TUNIT{i}"] = units[column.name]
+            if column.meta.get("unit"):
+                hdu.header[f"TUNIT{i}"] = column.meta["unit"]
             if column.meta.get("ucd"):
                 hdu.header[f"TUCD{i}"] = column.meta["ucd"]
             if column.description:
@@ -150,8 +145,11 @@ def _table(result: QueryResult, file_format: str) -> Table:
         about = result.described.get(name)
         if about:
             column.description = about.sentence
-            column.unit = about.unit or None
             column.meta["ucd"] = about.ucd
+            if file_format == "fits":
+                column.meta["unit"] = about.unit
+            else:
+                column.unit = about.unit or None
         table.add_column(column)
     return table
 
@@ -165,6 +163,9 @@ def _column(name: str, kind: str, values: list, file_format: str) -> MaskedColum
     number = NUMPY_TYPES.get(kind)
     if number is None:
         text = np.array(["" if value is None else _text(value) for value in values], dtype=str)
+        if file_format == "fits" and (beyond := [word for word in text if not word.isascii()]):
+            raise UsageError(f"column {name}: FITS holds ASCII text only", found=str(beyond[0]),
+                             next_step="write .vot, .ecsv or .parquet, or leave the column out")  # fmt: skip
         # FITS has no NULL for text, and astropy would write its fill value N/A
         return MaskedColumn(text, name=name, mask=missing & (file_format != "fits"), fill_value="")
     if number == "?" and file_format == "fits" and missing.any():
