@@ -27,10 +27,10 @@ def adopt(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Use a survey table that the database already holds, without copying it.
+    """Use a survey table that the database already holds.
 
-    Checks its columns, types, units and indexes against the survey file and makes the read-only view
-    survey.DATASET, in which sentinels and NaN are NULL and quality bits are set. The table is never written to.
+    Nothing is copied: checks its columns, types, units and indexes against the survey file and makes the
+    read-only view survey.DATASET, in which sentinels and NaN are NULL and quality bits are set. The table is never written to.
     A missing index is refused with the CREATE INDEX that makes it.
     """
     from msacat.catalog.errors import UsageError

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from msacat.cli.options import AsJson, Dsn, Quiet
-from msacat.cli.output import be_quiet, print_json, print_table, progress_bar
+from msacat.cli.output import be_quiet, print_json, print_table, progress_bar, say
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +43,11 @@ def crossmatch(
             reports.append(match(dsn, name, workers=workers, on_progress=update))
     if as_json:
         print_json(reports)
+        return
+    if not reports:
+        say(
+            "nothing to match: no survey of photometry or labels holds rows; next: msacat ingest DATASET FILE…"
+        )
         return
     print_table(
         ["survey", "did", "objects searched", "matched", "of them by", "lost or ambiguous", "seconds"],

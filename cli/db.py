@@ -23,9 +23,9 @@ def register(parent: typer.Typer) -> None:
 
 @app.command()
 def start(quiet: Quiet = False) -> None:
-    """Start the private server: made if there is none, its schema brought up to date.
+    """Start the private server; made if there is none.
 
-    A PostgreSQL of your user's own in a folder (MSACAT_HOME), reached by a Unix socket only. Started by root it
+    Its schema is brought up to date. A PostgreSQL of your user's own in a folder (MSACAT_HOME), reached by a Unix socket only. Started by root it
     runs as the account postgres. Debian's `main` cluster is not touched.
     """
     from msacat.catalog.server.connect import LIBPQ_VARIABLES, private_server
@@ -74,7 +74,10 @@ def stop(
 
 @app.command()
 def status(dsn: Dsn = None, as_json: AsJson = False) -> None:
-    """Show the private server, and the server and schema that commands use now (exit code 3: none answers)."""
+    """Show the private server, and the one that commands use now.
+
+    With version, schema and size. Exit code 3: none answers.
+    """
     from msacat.catalog.errors import MsacatError
     from msacat.catalog.server.connect import connect, describe_server, private_server
     from msacat.catalog.server.require_store import store_revision
@@ -112,9 +115,9 @@ def status(dsn: Dsn = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def upgrade(dsn: Dsn = None, quiet: Quiet = False) -> None:
-    """Bring the store's schema to this version of msacat; safe to repeat and to call from two places at once.
+    """Bring the store's schema to this version of msacat.
 
-    On your own server: needs the right to create schemas in the database, and Q3C (or a superuser to add it).
+    Safe to repeat and to call from two places at once. On your own server: needs the right to create schemas in the database, and Q3C (or a superuser to add it).
     """
     from msacat.catalog.server.connect import resolve_dsn
     from msacat.catalog.server.upgrade_store import upgrade_store

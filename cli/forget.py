@@ -23,7 +23,7 @@ def forget(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take a file's rows, or a whole dataset's, out of the store again.
+    """Take a file's rows, or a dataset's, out of the store again.
 
     Models and runs built on them stay and are marked stale; the next crossmatch redoes the dataset. An adopted
     dataset loses its view; the archive's own table is not touched.

@@ -9,7 +9,7 @@ import typer
 
 from msacat.cli.options import AsJson, Dsn
 from msacat.cli.output import print_json, print_line, print_table
-from msacat.cli.scores_table import print_scores
+from msacat.cli.scores_table import print_offsets, print_scores
 
 app = typer.Typer(no_args_is_help=True, help="List, show, export, import and drop models.")
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -66,9 +66,7 @@ def show(name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
     why = f" ({model.stale_reason})" if model.stale_reason else ""
     print_line(f"{model.name}: {model.state}{why}, {len(model.features.bands)} bands, in {model.folder}")
     print_scores(scores)
-    if offsets:
-        print_line("")
-        print_table(["offset of", "value", "unit"], [(q, f"{v:+.4f}", u) for q, v, u in offsets])
+    print_offsets(offsets)
 
 
 @app.command()
@@ -98,7 +96,10 @@ def import_(
     ] = None,
     dsn: Dsn = None,
 ) -> None:
-    """Take in a model trained elsewhere; its bands are found by name, those this store lacks are unobserved."""
+    """Take in a model trained elsewhere.
+
+    Its bands are found by name; those this store lacks are unobserved, those it does not know are never imputed.
+    """
     from msacat.catalog.errors import UsageError
     from msacat.catalog.server.connect import connect, models_folder, require_store
     from msacat.catalog.stream.model_ledger import import_model
@@ -126,7 +127,10 @@ def import_(
 
 @app.command()
 def drop(name: Name, dsn: Dsn = None) -> None:
-    """Delete a model and its folder; refused while runs built on it are kept."""
+    """Delete a model; refused while runs built on it are kept.
+
+    Its folder goes with it.
+    """
     import shutil
 
     from msacat.catalog.errors import UsageError

@@ -45,7 +45,11 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def publish(run_id: RunId, dsn: Dsn = None) -> None:
-    """Show a verified run in the views of schema enriched, in one transaction."""
+    """Show a verified run in the views of schema enriched.
+
+    In one transaction: readers see the old views or the new ones. A run of all stars takes the place of the runs
+    shown so far, a run of some stars is laid over them. A view of yours in the way is named, and nothing changes.
+    """
     from msacat.catalog.enrich.publish_enriched import publish_run
     from msacat.catalog.server.connect import connect, require_store
 
@@ -57,7 +61,11 @@ def publish(run_id: RunId, dsn: Dsn = None) -> None:
 
 @app.command()
 def drop(run_id: RunId, dsn: Dsn = None) -> None:
-    """Take a run out of the views and delete its tables; its ledger row stays."""
+    """Take a run out of the views and delete its tables.
+
+    Its ledger row stays. The views then show the runs that are still published; to go back to one that was
+    replaced, publish it again.
+    """
     from msacat.catalog.enrich.publish_enriched import drop_run
     from msacat.catalog.server.connect import connect, require_store
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from msacat.cli.output import print_line, print_table
@@ -37,3 +37,10 @@ def print_scores(scores: Iterable[Mapping[str, Any]], only: Collection[str] | No
         ["quantity", *columns],
         [(quantity, *(row.get(name) for name in columns)) for quantity, row in found.items()],
     )
+
+
+def print_offsets(offsets: Sequence[tuple[str, float, str]]) -> None:
+    """Fitted offsets (quantity, value, unit): of labels to APOGEE's scale, of bands to their synthetic photometry."""
+    if offsets:
+        print_line("")
+        print_table(["fitted offset of", "value", "unit"], [(q, f"{v:+.4f}", u) for q, v, u in offsets])

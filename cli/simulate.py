@@ -25,10 +25,10 @@ def simulate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a simulated sky: survey files in the publishers' own formats, and the truth beside them.
+    """Make a simulated sky: survey files, and the truth beside them.
 
-    OUT/<dataset>/ holds files that `msacat ingest <dataset>` takes; OUT/truth.parquet the noise-free magnitudes,
-    XP coefficients and labels, to judge with what `msacat enrich` made of the files; no verb reads it.
+    OUT/<dataset>/ holds files in the publisher's own format that `msacat ingest <dataset>` takes; OUT/truth.parquet
+    the noise-free magnitudes, XP coefficients and labels, to judge with what `msacat enrich` made of the files.
     """
     from msacat.catalog.simulated_sky.simulate_sky import simulate as make_sky
 

@@ -13,7 +13,10 @@ def register(app: typer.Typer) -> None:
 
 
 def status(dsn: Dsn = None, as_json: AsJson = False) -> None:
-    """Show what the store holds, how fresh its cross-matches are, its models and runs, and what to do next."""
+    """Show what the store holds, and what to do next.
+
+    Surveys with their rows and how fresh their cross-matches are, models, runs.
+    """
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.store_status import store_status
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from msacat.cli.options import AsJson, DryRun, Dsn
-from msacat.cli.output import print_json, print_line, print_table
+from msacat.cli.output import print_json, print_line, print_table, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +41,7 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     except StoreUnavailable:
         if as_json:
             raise
-        print_line("(no store is running; these are the built-in surveys)")
+        say("no store is running; these are the built-in surveys")
     surveys = [
         {"name": n, "version": v, "role": role, "title": title, "state": f"adopted from {a}" if a else "registered",
          "rows": int(r)}
@@ -71,9 +71,9 @@ def add(
     dsn: Dsn = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Register a survey: its table, views, bands and match table appear; then ingest into it.
+    """Register a survey; then ingest into it.
 
-    Built-in surveys register themselves at their first ingest; adding one by its keyword makes its bands known
+    Its table, views, bands and match table appear. Built-in surveys register themselves at their first ingest; adding one by its keyword makes its bands known
     before, so that a model may learn to reach them through the XP spectra. With --dry-run the file is only
     checked: keys, units, UCDs, names (no server needed).
     """
@@ -96,7 +96,10 @@ def add(
 
 @app.command()
 def update(file: File, dsn: Dsn = None) -> None:
-    """Migrate a registered survey to a newer version of its file, or say why that cannot be."""
+    """Migrate a registered survey to a newer version of its file.
+
+    New columns, bands and quality bits are added and every change is listed; what cannot be migrated is refused.
+    """
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.register_survey import update_survey
     from msacat.catalog.surveys.load_specs import load_spec
@@ -111,7 +114,10 @@ def update(file: File, dsn: Dsn = None) -> None:
 
 @app.command()
 def refresh(dsn: Dsn = None) -> None:
-    """Make the views of all surveys anew, after you replaced a survey's table (by a partitioned one, say)."""
+    """Make the views of all surveys anew.
+
+    For you who replaced a survey's table, by a partitioned one, say: views follow a renamed table.
+    """
     from msacat.catalog.enrich.publish_enriched import recreate_views
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.register_survey import refresh_views
@@ -127,7 +133,10 @@ def refresh(dsn: Dsn = None) -> None:
 def show(
     name: Annotated[str, typer.Argument(help="Dataset keyword.")], dsn: Dsn = None, as_json: AsJson = False
 ) -> None:
-    """Show one survey: its columns with units and meaning, bands and quality bits."""
+    """Show one survey: its columns, bands and quality bits.
+
+    With publishers' names, units and meaning; the store's version of the survey file, else the built-in one.
+    """
     from msacat.catalog.errors import StoreUnavailable
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.register_survey import find_spec

@@ -12,7 +12,7 @@ import typer
 
 from msacat.cli.options import AsJson, Device, Dsn, Quiet, Where
 from msacat.cli.output import be_quiet, print_json, print_line, progress_bar, say
-from msacat.cli.scores_table import print_scores
+from msacat.cli.scores_table import print_offsets, print_scores
 from msacat.cli.stop_signal import StopSignal
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,50}")
@@ -106,6 +106,7 @@ def train(
         f"model {name}: {report.steps} steps, {report.epochs:.1f} epochs, {report.seconds:.0f} s, in {job.folder}"
     )
     print_scores(result["scores"])
+    print_offsets([(quantity, *found) for quantity, found in _offsets(report, job.features).items()])
     print_line(f"next: msacat enrich --model {name}")
 
 
@@ -187,6 +188,8 @@ def _learn(dsn: str | None, stream: Any, job: _Job, resume: bool) -> Any:
         progress_bar("train", total=1.0) as update,
     ):
         recorded: list[float] = []
+        if not resume:
+            update(0, note="fitting the mixture model first")
 
         def on_step(step: Any) -> None:
             update(step.progress, note=f"loss {step.loss:.3f}, {step.stars_per_second:.0f} stars/s")
@@ -219,15 +222,18 @@ def _finish(dsn: str | None, stream: Any, job: _Job, report: Any) -> dict[str, A
     with progress_bar("score held-out stars"):
         scores = [{"part": "test", **asdict(s)} for s in score(model, stream, part="test")]
     write_model_card(job.folder, model, report, scores)
-    units = {
-        label.name: {"fe_h": "dex", "teff": "K", "logg": "dex"}[label.quantity]
-        for label in stream.features.labels
-    }
-    offsets = {quantity: (value, units.get(quantity, "mag")) for quantity, value in report.offsets.items()}
     with connect(dsn) as conn:
         finish_model(conn, job.model_id, manifest_sha256(job.folder), report.stars["train"], asdict(report) | {
-            "folder": str(report.folder)}, scores, offsets)  # fmt: skip
+            "folder": str(report.folder)}, scores, _offsets(report, stream.features))  # fmt: skip
         drop_blocks(conn, job.model_id)
     remove_checkpoints(job.folder)
     return {"model_id": job.model_id, "folder": str(job.folder), "steps": report.steps, "epochs": report.epochs,
             "seconds": report.seconds, "stars": report.stars, "offsets": report.offsets, "scores": scores}  # fmt: skip
+
+
+def _offsets(report: Any, features: Any) -> dict[str, tuple[float, str]]:
+    """Fitted offsets with their units: of labels, else of a band's magnitudes."""
+    units = {
+        label.name: {"fe_h": "dex", "teff": "K", "logg": "dex"}[label.quantity] for label in features.labels
+    }
+    return {quantity: (value, units.get(quantity, "mag")) for quantity, value in report.offsets.items()}

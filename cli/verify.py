@@ -22,9 +22,9 @@ def verify(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Count again what the ledgers say; exit 1 if anything does not agree.
+    """Count again what the ledgers say.
 
-    Rows of each file, NaN and infinities, impossible positions, repeated ids, matches that lead nowhere,
+    Exit code 1 if anything does not agree: rows of each file, NaN and infinities, impossible positions, repeated ids, matches that lead nowhere,
     tables that are not as their survey file says. With --files a source file that is gone counts as a failure:
     what cannot be checked is not verified.
     """

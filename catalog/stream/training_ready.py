@@ -26,12 +26,12 @@ def check_ready(conn: Connection, specs: dict[str, SurveySpec]) -> list[str]:
             "too few stars to train on", expected=f"at least {FEWEST_STARS}", found=str(n_stars),
             next_step=f"msacat ingest {reference.name} more files, or use a model trained elsewhere: msacat models import",
         )  # fmt: skip
-    notes, waiting = [], []
+    notes, waiting, empty = [], [], []
     for name, spec in specs.items():
         if spec.role not in ("photometry", "labels"):
             continue
         if _rows(conn, name) == 0:
-            notes.append(f"{name} has no rows: skipped")
+            empty.append(name)
         elif (state := crossmatch_state(conn, name)) == "missing":
             waiting.append(name)
         elif state == "out of date":
@@ -43,6 +43,8 @@ def check_ready(conn: Connection, specs: dict[str, SurveySpec]) -> list[str]:
             f"no matches: {', '.join(waiting)} never cross-matched",
             next_step=f"msacat crossmatch {' '.join(waiting)}",
         )
+    if empty:
+        notes.append(f"without rows, so skipped: {', '.join(empty)}")
     if not any(s.spectra and _rows(conn, s.name) for s in specs.values()):
         notes.append("no XP spectra: the model will not predict coefficients")
     if not any(s.labels and _rows(conn, s.name) for s in specs.values()):

@@ -56,6 +56,8 @@ class TestTrain:
             ("--name", "trained_store"): "exists (finished)",
             ("--name", "nobody", "--resume"): "no model called 'nobody'",
             ("--name", "trained_store", "--resume"): "no interrupted training",
+            ("--name", "a", "--resume", "--where", "gaia_g < 17"): "keeps its own",
+            ("--name", "a", "--resume", "--epochs", "1"): "keeps its own",
             ("--name", "a", "--split", "/no/such/file"): "/no/such/file",
         }.items():
             refused(msacat_at(trained, "train", *arguments), 2, words)
@@ -191,6 +193,14 @@ class TestQuery:
 
 
 class TestOtherVerbs:
+    def test_crossmatch_without_stars_or_positions(self, store, sky, msacat_at):
+        ended = msacat_at(store, "crossmatch")
+        assert (ended.code, ended.out) == (0, "") and "nothing to match" in ended.err
+        assert msacat_at(store, "ingest", "twomass_psc", sky.folder / "twomass_psc").code == 0
+        refused(msacat_at(store, "crossmatch"), 1, "no reference stars", "msacat ingest gaia_source")
+        assert msacat_at(store, "survey", "add", "xp_continuous").code == 0
+        refused(msacat_at(store, "crossmatch", "xp_continuous"), 2, "its role is spectra", "twomass_psc")
+
     def test_crossmatch_without_rows_or_index(self, sky_store, msacat_at):
         refused(msacat_at(sky_store, "crossmatch", "gaia_source"), 2, "its role is reference")
         refused(msacat_at(sky_store, "crossmatch", "twomas_psc"), 2, "did you mean twomass_psc")

@@ -112,7 +112,8 @@ def test_json_is_all_that_stands_on_stdout(trained_once, msacat_at, arguments):
 def test_every_command_with_json_is_tried():
     offer = {name for name, command in COMMANDS.items() if any("--json" in p.opts for p in command.params)}
     tried = {" ".join(a[:2]) if " ".join(a[:2]) in offer else a[0] for a in JSON_COMMANDS}
-    elsewhere = {"ingest", "forget", "adopt", "train", "enrich", "simulate"}  # tests/ingest, tests/end_to_end
+    elsewhere = {"ingest", "forget", "adopt", "train", "enrich", "simulate",  # tests/ingest, tests/end_to_end
+                 "evaluate"}  # tests/evaluate  # fmt: skip
     assert offer == tried | elsewhere
 
 

@@ -92,6 +92,8 @@ def test_training_survives_ctrl_c_and_kill_9(trained, msacat_at):
     assert code == 1 and "is training" in err and "--resume" in err
     code, _, err = msacat_at(trained, "train", "--name", name)
     assert code == 2 and "--resume" in err
+    code, _, err = msacat_at(trained, "train", "--name", name, "--resume", "--minutes", 1)
+    assert code == 2 and "counts epochs" in err and "5 epochs" in err
 
     code, _, err = msacat_at(trained, "train", "--name", name, "--resume")
     assert code == 0, err

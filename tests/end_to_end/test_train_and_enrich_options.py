@@ -1,0 +1,147 @@
+"""Every option of train, enrich and runs, as typed; and the enriched views, column by column."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+
+KINDS = ("magnitudes", "xp_coefficients", "embeddings", "metallicities")
+
+
+@pytest.fixture
+def run(trained, msacat_at):
+    """run("train", ...) in the copied store: succeeds, and returns what --json printed (None where there is none)."""
+
+    def command(*arguments: object):
+        verb = arguments[0]
+        ended = msacat_at(None if verb == "simulate" else trained, *arguments)
+        assert ended.code == 0, ended.err
+        return json.loads(ended.out) if "--json" in arguments else None
+
+    return command
+
+
+def rows(dsn: str, query: str) -> list[tuple]:
+    with psycopg.connect(dsn) as conn:
+        return conn.execute(query).fetchall()
+
+
+def test_the_views_have_the_columns_that_users_were_promised(trained_once):
+    columns: dict[str, dict[str, str]] = {}
+    for view, name, kind in rows(
+        trained_once,
+        "SELECT table_name, column_name, udt_name FROM information_schema.columns WHERE table_schema = 'enriched' "
+        "AND table_name !~ '^r[0-9]' ORDER BY ordinal_position",
+    ):
+        columns.setdefault(view, {})[name] = kind
+    key = {"source_id": "int8", "run_id": "int8"}
+    bands = [band for (band,) in rows(trained_once, "SELECT band FROM msacat.bands")]
+    magnitudes = {f"{band}{tail}": "float4" for band in bands for tail in ("", "_err", "_err95")}
+    masks = dict.fromkeys(("observed", "suspect", "no_support", "through_xp"), "int8") | {"has_input": "bool"}
+    xp = {f"{half}_coefficient{tail}": "_float4" for half in ("bp", "rp") for tail in ("s", "_errors")}
+    seen = {"bp_observed": "bool", "rp_observed": "bool"}
+    labels = dict.fromkeys(("fe_h", "fe_h_lo", "fe_h_hi", "teff", "teff_err", "logg", "logg_err"), "float4")
+    assert columns["magnitudes"] == key | magnitudes | masks
+    assert columns["xp_coefficients"] == key | xp | seen
+    assert columns["embeddings"] == key | {"embedding": "_float4"}
+    assert columns["metallicities"] == key | labels | {"suspect": "bool"}
+    joined = key | magnitudes | masks | xp | seen | labels | {"embedding": "_float4", "metallicity_suspect": "bool",
+              "ra": "float8", "dec": "float8", "parallax": "float8", "ps1_id": "int8", "apogee_dr17_fe_h": "float4"}  # fmt: skip
+    assert joined.items() <= columns["stars"].items() and columns.keys() == {*KINDS, "stars"}
+    assert rows(
+        trained_once,
+        "SELECT DISTINCT cardinality(embedding) FROM enriched.embeddings WHERE embedding IS NOT NULL",
+    ) == [(64,)]
+
+
+@pytest.mark.slow
+def test_train_on_a_condition_with_a_split_of_ones_own(run, trained, tmp_path):
+    bright = [
+        source_id for (source_id,) in rows(trained, "SELECT source_id FROM matched.stars WHERE gaia_g < 17")
+    ]
+    parts = ["train", "train", "calibrate", "test"]
+    split = tmp_path / "split.csv"
+    lines = [f"{source_id},{parts[i % 4]}" for i, source_id in enumerate(bright)]
+    split.write_text("source_id,part\n" + "\n".join(lines) + "\n")
+    model = run("train", "--name", "own-split", "--split", split, "--where", "gaia_g < 17 AND dec > -90",
+                "--seed", 5, "--device", "cpu", "--epochs", 1, "--json")  # fmt: skip
+    assert sum(model["stars"].values()) <= len(bright)
+    for part in set(parts):
+        assert model["stars"][part] == pytest.approx(len(bright) * parts.count(part) / 4, rel=0.05)
+    ((split_kind, where, seed),) = rows(
+        trained, "SELECT kind, where_sql, config->>'seed' FROM learned.models JOIN msacat.split_sets USING (split_id) "
+        "WHERE name = 'own-split'")  # fmt: skip
+    assert (split_kind, where, seed) == ("stars", "gaia_g < 17 AND dec > -90", "5")
+
+
+@pytest.mark.slow
+def test_train_for_minutes_reports_offsets_in_words(trained, msacat_at):
+    ended = msacat_at(trained, "train", "--name", "timed", "--minutes", 0.05)
+    assert ended.code == 0, ended.err
+    assert "Held-out" in ended.out and "apogee_dr17.fe_h" in ended.out
+    after = ended.out.split("fitted offset of")[1]
+    assert "lamost_dr9.fe_h" in after and " dex" in after
+    assert "apogee_dr17" not in after.split("next:")[0]  # it is the scale
+
+
+def test_enrich_the_stars_of_a_condition_or_a_list(run, trained, tmp_path):
+    ids = [
+        source_id
+        for (source_id,) in rows(trained, "SELECT source_id FROM survey.gaia_source ORDER BY dec LIMIT 7")
+    ]
+    plain, table = tmp_path / "ids.txt", tmp_path / "ids.csv"
+    plain.write_text("\n".join(map(str, ids[:3])) + "\n")
+    table.write_text("name,SOURCE_ID\n" + "".join(f"a,{source_id}\n" for source_id in ids))
+    assert run("enrich", "--ids", plain, "--json")["rows"] == dict.fromkeys(KINDS, 3)
+    assert run("enrich", "--ids", table, "--device", "cpu", "--json")["rows"]["magnitudes"] == 7
+    some = run("enrich", "--where", "gaia_g < 14", "--model", "trained_store", "--json")
+    counts = dict(rows(trained, "SELECT run_id, count(*) FROM enriched.stars GROUP BY 1"))
+    assert counts[some["run_id"]] == some["rows"]["magnitudes"] < 2500
+    assert sum(counts.values()) == 2500, "the rest is from the runs before"
+
+
+def test_enrich_new_stars_only(run, trained, tmp_path, msacat_at):
+    ended = msacat_at(trained, "enrich", "--new")
+    assert ended.code == 0 and "no star is new or changed" in ended.err
+    assert run("simulate", tmp_path / "more", "--stars", 100, "--seed", 8, "--json")
+    run("ingest", "gaia_source", tmp_path / "more" / "gaia_source")
+    new = run("enrich", "--new", "--json")
+    assert new["rows"] == dict.fromkeys(KINDS, 100)
+    assert dict(rows(trained, "SELECT run_id, count(*) FROM enriched.stars GROUP BY 1")) == {
+        1: 2500, new["run_id"]: 100}  # fmt: skip
+
+
+def test_runs_are_shown_listed_and_dropped(run, trained, msacat_at):
+    unseen = run("enrich", "--where", "gaia_g < 15", "--no-publish", "--json")
+    number = unseen["run_id"]
+    assert unseen["published"] == []
+    assert rows(trained, "SELECT DISTINCT run_id FROM enriched.stars") == [(1,)]
+    listed = {r["run_id"]: r for r in run("runs", "list", "--json")}
+    assert (listed[number]["state"], listed[1]["state"]) == ("verified", "published")
+    code, out, _ = msacat_at(trained, "runs", "publish", number)
+    assert code == 0 and "enriched.stars" in out
+    assert {run_id for (run_id,) in rows(trained, "SELECT DISTINCT run_id FROM enriched.magnitudes")} == {
+        1,
+        number,
+    }
+    code, out, _ = msacat_at(trained, "runs", "list")
+    assert code == 0 and "stars where gaia_g < 15" in out
+    run("runs", "drop", number)
+    assert rows(trained, "SELECT DISTINCT run_id FROM enriched.stars") == [(1,)]
+    assert rows(trained, f"SELECT to_regclass('enriched.r{number}_magnitudes')") == [(None,)]
+    assert {r["run_id"]: r["state"] for r in run("runs", "list", "--json")}[number] == "dropped"
+    code, _, err = msacat_at(trained, "runs", "publish", number)
+    assert code == 2 and "was dropped" in err
+
+
+def test_a_view_of_the_users_in_the_way_refuses_publishing(run, trained, msacat_at):
+    unseen = run("enrich", "--where", "gaia_g < 14", "--no-publish", "--json")["run_id"]
+    with psycopg.connect(trained) as conn:
+        conn.execute("ALTER VIEW enriched.stars RENAME TO former_stars")
+        conn.execute("CREATE VIEW enriched.stars AS SELECT 1 AS mine")
+    code, out, err = msacat_at(trained, "runs", "publish", unseen)
+    assert (code, out) == (1, "") and "enriched.stars is not msacat's" in err and "RENAME TO" in err
+    assert rows(trained, "SELECT mine FROM enriched.stars") == [(1,)]
+    assert rows(trained, f"SELECT state FROM msacat.runs WHERE run_id = {unseen}") == [("verified",)]
