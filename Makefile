@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt .ci/install_debian .ci/install_torch.py
 test: setup ## Run the whole suite, on a temporary PostgreSQL of its own
 	$(BIN)/python -m pytest
 
-demo: setup ## Real stars and a simulated sky, from survey files to enriched tables (10 minutes)
+demo: setup ## Real stars and a simulated sky, from survey files to enriched tables (under 10 minutes)
 	$(BIN)/msacat demo
 
 bench: setup ## Time every stage beside what one would use instead, into benchmarks/results (25 minutes)

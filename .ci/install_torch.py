@@ -35,9 +35,9 @@ def main() -> int:
                     f"No NVIDIA GPU here, but pip finds no CPU build of torch: it downloads {_size(wanted)} "
                     f"({len(wanted)} packages, CUDA libraries included)."
                 )
-    return _pip(
-        "install", "--quiet", *options, "--constraint", str(CONSTRAINTS), "torch", shown=True
-    ).returncode
+    if not sys.stdout.isatty():  # a person watching gigabytes come in sees pip's progress bars
+        options.append("--quiet")
+    return _pip("install", *options, "--constraint", str(CONSTRAINTS), "torch", shown=True).returncode
 
 
 def _would_install(*options: str) -> list[dict[str, Any]]:

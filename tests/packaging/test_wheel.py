@@ -26,6 +26,8 @@ assert np.isfinite(synthetic_row(band_keys()[0])[0]).all()
 assert migrations.head_revision() and Path(migrations.__file__).is_relative_to(sys.argv[1])
 sky = simulate(Path(sys.argv[2]) / "sky", 300, 1)
 assert sky.rows["gaia_source"] == 300
+for arguments in (["db", "upgrade"], ["ingest", "gaia_source", str(sky.folder / "gaia_source")], ["status"]):
+    assert main([*arguments, "--dsn", sys.argv[3]]) == 0, arguments
 sys.exit(main(["--version"]))
 """
 
@@ -67,11 +69,13 @@ def test_wheel_holds_package_and_data_only(wheel):
     assert missing == []
 
 
-def test_wheel_works_outside_the_checkout(wheel, tmp_path):
+def test_wheel_works_outside_the_checkout(wheel, server, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
+    dsn = server.create_database("of_the_wheel")
     done = subprocess.run(
-        [sys.executable, "-c", USE_IT, str(site), str(tmp_path)], cwd=tmp_path, capture_output=True, text=True
-    )
+        [sys.executable, "-c", USE_IT, str(site), str(tmp_path), dsn],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("msacat ")
+    assert "next: msacat" in done.stdout and done.stdout.splitlines()[-1].startswith("msacat ")
