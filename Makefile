@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml constraints.txt .ci/install_debian .ci/install_torch.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msacat needs Python 3.11 or newer; make PYTHON=python3.11 setup")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing Python packages into .venv (once; a few minutes)." >&2
+	@$(BIN)/python -m pip install --quiet wheel
 	@$(BIN)/python .ci/install_torch.py
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
