@@ -10,6 +10,8 @@ import time
 import pytest
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.read.checksums import content_sha256
+from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.connect import connect
 from msacat.catalog.server.free_space import free_bytes, require_space
 from msacat.cli.main import main
@@ -87,24 +89,25 @@ def test_adopt(msacat, store):
 
 @pytest.mark.crash
 def test_ctrl_c_ends_after_the_current_file_with_exit_code_5(store, write_csv, gaia_rows):
-    paths = [write_csv(f"{i}.csv", gaia_rows(8_000, start=10_000 * i)) for i in range(1, 5)]
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            code = main(["ingest", "gaia_source", *map(str, paths), "--dsn", store, "--quiet"])
-        finally:
-            os._exit(code)
+    paths = [write_csv(f"{i}.csv", gaia_rows(100, start=1000 * i)) for i in range(1, 5)]
+    third = f"ingest of gaia_source {content_sha256(paths[2])[:16]}"
     with connect(store, autocommit=True) as conn:
-        for _ in range(600):
-            if conn.execute("SELECT count(*) FROM msacat.files").fetchone() != (0,):
-                break
-            time.sleep(0.02)
-        os.kill(pid, signal.SIGINT)
+        with advisory_lock(conn, third):  # so that it cannot be done before the signal comes
+            pid = os.fork()
+            if not pid:
+                code = 1
+                try:
+                    code = main(["ingest", "gaia_source", *map(str, paths), "--dsn", store, "--quiet"])
+                finally:
+                    os._exit(code)
+            while conn.execute("SELECT count(*) FROM msacat.files").fetchone() != (2,):
+                assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+                time.sleep(0.02)
+            os.kill(pid, signal.SIGINT)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
         n = conn.execute("SELECT count(*) FROM msacat.files").fetchone()[0]
-        assert 1 <= n < 4
-        assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (8_000 * n,)
+        assert 2 <= n < 4
+        assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (100 * n,)
     assert main(["ingest", "gaia_source", *map(str, paths), "--dsn", store, "--quiet"]) == 0
 
 
