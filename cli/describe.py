@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Annotated
 
 import typer
@@ -36,7 +37,8 @@ def describe(
                 print_json(relations)
             else:
                 print_table(
-                    ["relation", "rows (estimate)", "what"], [(r.name, r.rows, r.about) for r in relations]
+                    ["relation", "rows (estimate)", "what"],
+                    [(r.name, r.rows, shorten(r.about or "", 120, placeholder=" …")) for r in relations],
                 )
             return
         relation = find_relation(conn, relation)

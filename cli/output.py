@@ -46,9 +46,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
     """A table on stdout; NULL prints as nothing. Where it is piped its lines are as long as they need to be."""
     cells = [tuple("" if value is None else str(value) for value in row) for row in rows]
     if _stdout.is_terminal:
-        table = Table(
-            *columns, title=title, box=None, pad_edge=False, header_style="bold", title_justify="left"
-        )
+        table = Table(title=title, box=None, pad_edge=False, header_style="bold", title_justify="left")
+        for column in columns:  # a word too long for its column, a UCD say, goes on in the next line
+            table.add_column(column, overflow="fold")
         for row in cells:
             table.add_row(*map(escape, row))
         _stdout.print(table)
