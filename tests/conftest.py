@@ -13,7 +13,12 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("msacat", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("msacat")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("MSACAT_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")

@@ -367,12 +367,23 @@ def test_readers_see_the_old_table_or_the_new_one(store, conn):
     half = [{"twomass_id": f"a{i}", "ra": 10.0 + i / 10, "dec": 0.0} for i in range(1, 100)]
     add_file(conn, "twomass_psc", half)
     crossmatch(conn, "twomass_psc")
-    seen, done = set(), threading.Event()
+    seen, done, looked = set(), threading.Event(), threading.Condition()
+    latest = 0
 
     def look() -> None:
+        nonlocal latest
         with connect(store, autocommit=True) as reader:
             while not done.is_set():
-                seen.add(reader.execute("SELECT count(*) FROM matched.twomass_psc").fetchone()[0])
+                found = reader.execute("SELECT count(*) FROM matched.twomass_psc").fetchone()[0]
+                with looked:
+                    seen.add(found)
+                    latest = found
+                    looked.notify_all()
+
+    def match_and_wait_until_seen(n: int) -> None:
+        crossmatch(conn, "twomass_psc")
+        with looked:
+            assert looked.wait_for(lambda: latest == n, 60)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -383,10 +394,10 @@ def test_readers_see_the_old_table_or_the_new_one(store, conn):
                 "twomass_psc",
                 [h | {"twomass_id": h["twomass_id"] + "b", "ra": h["ra"] + 10} for h in half],
             )
-            crossmatch(conn, "twomass_psc")
+            match_and_wait_until_seen(198)
             remove_files(conn, "twomass_psc", [more], "test")
             conn.commit()
-            crossmatch(conn, "twomass_psc")
+            match_and_wait_until_seen(99)
     finally:
         done.set()
         thread.join()
