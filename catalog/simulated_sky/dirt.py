@@ -8,7 +8,7 @@ import numpy as np
 
 from msacat.catalog.healpix import nested_pixel, separation_deg
 from msacat.catalog.simulated_sky.measure import Measurement, to_maggies
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.sky_positions import DUST_LEVEL, cell_generator
 
@@ -22,7 +22,7 @@ class Dirt:
     objects: SkyObjects
     names: list[str]  # bands of objects.mag
     wavelength_nm: np.ndarray  # of those bands
-    pair_a: np.ndarray = field(init=False)  # objects closer than the widest beam, a's W1 brighter than b's
+    pair_a: np.ndarray = field(init=False)  # objects closer than the widest beam, a brighter than b in G
     pair_b: np.ndarray = field(init=False)
     pair_arcsec: np.ndarray = field(init=False)
     cell_index: np.ndarray = field(init=False)  # (N,) row of zero_point_draws
@@ -44,14 +44,18 @@ class Dirt:
 
     def swallowed(self, dataset: str) -> np.ndarray:
         """Objects that share a row with a brighter one inside the survey's beam, (N,) bool."""
-        inside = self.pair_arcsec < 0.8 * self.p["surveys"][dataset]["beam_arcsec"]
+        inside = self._merged(dataset)
         out = np.zeros(len(self.objects), bool)
         out[self.pair_b[inside]] = True
         return out
 
+    def _merged(self, dataset: str) -> np.ndarray:
+        share = self.p["dirt"]["pairs"]["merged_within"]
+        return self.pair_arcsec < share * self.p["surveys"][dataset]["beam_arcsec"]
+
     def shared_rows(self, dataset: str) -> tuple[np.ndarray, np.ndarray]:
         """Gaia sources a and b whose light the survey gives in one row, a's; (pairs,) each."""
-        inside = self.pair_arcsec < 0.8 * self.p["surveys"][dataset]["beam_arcsec"]
+        inside = self._merged(dataset)
         inside &= self.objects.in_gaia[self.pair_a] & self.objects.in_gaia[self.pair_b]
         return self.pair_a[inside], self.pair_b[inside]
 
@@ -89,7 +93,7 @@ class Dirt:
             share = d["outliers"][dataset] if band != "gaia_g" else 0.0
             outlier = rng.random(n) < share
             size = d["outliers"]["size_mag"] * np.abs(rng.standard_normal(n))
-            sign = np.where(rng.random(n) < 2 / 3, -1.0, 1.0)
+            sign = np.where(rng.random(n) < d["outliers"]["brighter_share"], -1.0, 1.0)
             out[band] = shift + np.where(outlier, sign * size, 0.0)
         return out
 
@@ -119,8 +123,8 @@ class Dirt:
             seen = np.isfinite(m.mag)
             m.err[seen & (rng.random(n) < odd["error_missing"])] = np.nan
             absurd = seen & (rng.random(n) < odd["absurd"])
-            m.mag[absurd] = rng.uniform(27.0, 29.5, int(absurd.sum()))
-            m.err[absurd] = rng.uniform(10.0, 179.0, int(absurd.sum()))
+            m.mag[absurd] = rng.uniform(*pair(odd["absurd_mag"]), int(absurd.sum()))
+            m.err[absurd] = rng.uniform(*pair(odd["absurd_error"]), int(absurd.sum()))
 
     def xp_spoil(self, rng: np.random.Generator, index: np.ndarray) -> np.ndarray:
         """(n, 110) added to the coefficients of objects `index`: neighbours inside Gaia's beam, bad BP spectra."""

@@ -50,7 +50,7 @@ def _unlisted(
     field = rng.integers(0, n, rng.binomial(n, pairs["field_fraction"]))
     near = scatter_around(rng, positions.ra[beside], positions.dec[beside], pairs["separation_arcsec"])
     # Field objects lie some arcminutes from a random source: inside the patch, near nobody in particular.
-    far = scatter_around(rng, positions.ra[field], positions.dec[field], (30.0, 600.0))
+    far = scatter_around(rng, positions.ra[field], positions.dec[field], pairs["field_arcsec"])
     ra, dec = (np.concatenate(pair) for pair in zip(near, far, strict=True))
     cells = nested_pixel(SOURCE_ID_LEVEL, ra, dec) << SOURCE_ID_SHIFT
     g = rng.uniform(*pair(pairs["extra_g"]), len(ra))
@@ -64,7 +64,7 @@ def _make_variable(objects: SkyObjects, rng: np.random.Generator, p: Parameters)
     v, n = p["dirt"]["variability"], len(objects)
     star = np.isin(objects.kind, ["star", "m_dwarf"])
     variable = star & (rng.random(n) < v["fraction"])
-    amplitude = np.minimum(v["median_mag"] * np.exp(v["sigma_ln"] * rng.standard_normal(n)), 0.8)
+    amplitude = np.minimum(v["median_mag"] * np.exp(v["sigma_ln"] * rng.standard_normal(n)), v["largest_mag"])
     objects.amplitude = np.where(variable, amplitude, objects.amplitude)
     strip = objects.giant & (objects.teff > 6000) & (objects.teff < 7400)
     pulsation = rng.uniform(*pair(v["horizontal_branch_mag"]), n) / 2

@@ -30,7 +30,7 @@ def m_dwarfs(
 ) -> SkyObjects:
     c, n = p["dirt"]["classes"], len(positions)
     mass = rng.uniform(*pair(c["m_dwarf_mass"]), n)
-    fe_h = np.clip(rng.normal(*pair(p["population"]["thin_fe_h"]), n), -1.0, 0.4)
+    fe_h = np.clip(rng.normal(*pair(p["population"]["thin_fe_h"]), n), *c["m_dwarf_fe_h_range"])
     log_l, log_r = evolution.zero_age(mass, fe_h)
     teff = evolution.SUN_TEFF * 10 ** (0.25 * log_l - 0.5 * log_r)
     body = teff, evolution.logg_of(10**log_r, mass), fe_h, 10**log_r
@@ -42,8 +42,8 @@ def white_dwarfs(
 ) -> SkyObjects:
     c, n = p["dirt"]["classes"], len(positions)
     teff = np.exp(rng.uniform(*pair(np.log(c["white_dwarf_teff"])), n))
-    radius = np.clip(rng.normal(*pair(c["white_dwarf_radius"]), n), 0.008, 0.017)
-    body = teff, evolution.logg_of(radius, np.full(n, 0.6)), np.zeros(n), radius
+    radius = np.clip(rng.normal(*pair(c["white_dwarf_radius"]), n), *c["white_dwarf_radius_range"])
+    body = teff, evolution.logg_of(radius, np.full(n, c["white_dwarf_mass"])), np.zeros(n), radius
     return _stars("white_dwarf", body, c["white_dwarf_faint_g"], positions, seed, rng, p, library)
 
 
@@ -78,19 +78,25 @@ def quasars(
 ) -> SkyObjects:
     c, n = p["dirt"]["classes"], len(positions)
     lo, hi = c["quasar_redshift"]
-    z = lo + (hi - lo) * rng.beta(2.0, 4.0, n)
+    z = lo + (hi - lo) * rng.beta(*pair(c["quasar_redshift_beta"]), n)
     rest = library.wavelength_nm / (1 + z[:, None])
-    # f_lambda: -1.54 blueward of Hbeta, -0.42 redward, continued by hot dust beyond 1 micron.
-    flux = np.where(rest < 500, (rest / 500) ** -1.54, (rest / 500) ** -0.42)
-    flux *= 10 ** (0.15 * rng.standard_normal((n, 1)) * np.log10(rest / 500))
+    # f_lambda: two power laws that meet near Hbeta, continued by hot dust beyond 1 micron.
+    blue, red = c["quasar_slopes"]
+    flux = np.where(rest < 500, (rest / 500) ** blue, (rest / 500) ** red)
+    flux *= 10 ** (c["quasar_slope_scatter"] * rng.standard_normal((n, 1)) * np.log10(rest / 500))
     for centre, width, sigma in QUASAR_LINES:
-        strength = width * np.exp(0.3 * rng.standard_normal((n, 1))) / (sigma * np.sqrt(2 * np.pi))
+        strength = (
+            width
+            * np.exp(c["quasar_line_scatter_ln"] * rng.standard_normal((n, 1)))
+            / (sigma * np.sqrt(2 * np.pi))
+        )
         flux *= 1 + strength * np.exp(-0.5 * ((rest - centre) / sigma) ** 2)
     forest = np.exp(-0.0036 * (1 + z[:, None]) ** 3.46)  # mean Lyman-alpha opacity, Madau 1995, ApJ 441, 18
     flux = np.where(rest < 121.6, flux * forest, flux)
     flux = np.where(rest < 91.2, flux * 1e-3, flux)
     objects = _extragalactic("quasar", flux, c["quasar_faint_g"], positions, seed, rng, p, library)
-    objects.amplitude = p["dirt"]["variability"]["quasar_mag"] * np.exp(0.4 * rng.standard_normal(n))
+    v = p["dirt"]["variability"]
+    objects.amplitude = v["quasar_mag"] * np.exp(v["quasar_sigma_ln"] * rng.standard_normal(n))
     return objects
 
 
@@ -99,12 +105,12 @@ def galaxies(
 ) -> SkyObjects:
     c, n = p["dirt"]["classes"], len(positions)
     z = rng.uniform(*pair(c["galaxy_redshift"]), n)
-    fe_h = rng.uniform(-0.8, 0.3, n)
+    fe_h = rng.uniform(*pair(c["galaxy_fe_h"]), n)
     one, none = np.ones(n), np.zeros(n)
-    giant = library.log_flux_10pc(rng.uniform(4000, 4700, n), 2.0 * one, fe_h, one, none)
-    dwarf = library.log_flux_10pc(rng.uniform(5500, 7500, n), 4.3 * one, fe_h, one, none)
+    giant = library.log_flux_10pc(rng.uniform(*pair(c["galaxy_giant_teff"]), n), 2.0 * one, fe_h, one, none)
+    dwarf = library.log_flux_10pc(rng.uniform(*pair(c["galaxy_dwarf_teff"]), n), 4.3 * one, fe_h, one, none)
     at_600 = int(np.searchsorted(library.wavelength_nm, 600))
-    share = rng.uniform(0.5, 0.85, (n, 1))
+    share = rng.uniform(*pair(c["galaxy_giant_share"]), (n, 1))
     giant, dwarf = (10.0 ** (log_f - log_f[:, at_600 : at_600 + 1]) for log_f in (giant, dwarf))
     rest_flux = share * giant + (1 - share) * dwarf
     wave = library.wavelength_nm

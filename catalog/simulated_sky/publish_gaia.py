@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from msacat.catalog.healpix import cell_of
 from msacat.catalog.simulated_sky.measure import MAG_PER_RELATIVE_ERROR, gaia_errors, xp_errors
-from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.sky_positions import galactic, move
 from msacat.catalog.simulated_sky.text_tables import array_text, lines, text, write_lines
@@ -103,8 +103,8 @@ def write_gaia_source(
     pmdec = objects.pmdec[i] + motion_error * rng.standard_normal(n)
     ruwe = (
         1.0
-        + 0.06 * np.abs(rng.standard_normal(n))
-        + np.where(objects.binary[i], rng.lognormal(-3.0, 1.2, n), 0.0)
+        + p["gaia"]["ruwe_scatter"] * np.abs(rng.standard_normal(n))
+        + np.where(objects.binary[i], rng.lognormal(*pair(p["gaia"]["ruwe_binary_ln"]), n), 0.0)
     )
     l_deg, b_deg = galactic(ra, dec)
     excess = (gaia.flux["bp"] + gaia.flux["rp"]) / gaia.flux["g"]
@@ -129,7 +129,7 @@ def write_gaia_source(
         ("pmdec_error", "float32", text(motion_error.astype(np.float32), "null")),
         ("visibility_periods_used", "int16", text(rng.integers(12, 30, n), "null")),
         ("ruwe", "float32", text(np.where(moves, ruwe, np.nan).astype(np.float32), "null")),
-        ("duplicated_source", "bool", _boolean(rng.random(n) < 0.002)),
+        ("duplicated_source", "bool", _boolean(rng.random(n) < p["gaia"]["duplicated_fraction"])),
     ]  # fmt: skip
     for band in ("g", "bp", "rp"):
         flux, error = gaia.flux[band], gaia.flux_error[band]

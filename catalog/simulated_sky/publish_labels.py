@@ -47,7 +47,9 @@ def apogee_rows(
     i = i[rng.random(len(i)) < chance]
     i, repeat = _with_repeats(rng, i, odd)
     n = len(i)
-    snr = np.exp(rng.uniform(*pair(np.log(a["snr"])), n)) * np.where(repeat, 0.4, 1.0)
+    snr = np.exp(rng.uniform(*pair(np.log(a["snr"])), n)) * np.where(
+        repeat, odd["label_repeat_snr"] if odd else 1.0, 1.0
+    )
     quality = np.hypot(1.0, 100.0 / snr) / np.sqrt(2)
     teff, logg, fe_h = (
         _noisy(rng, truth[i], e[key] * np.sqrt(2) * quality)
@@ -57,7 +59,7 @@ def apogee_rows(
     if odd:
         wrong = rng.random(n) < odd["label_bad"]
         bad[wrong] = STAR_BAD
-        fe_h[0][wrong] += rng.normal(0, 0.5, int(wrong.sum())).astype(np.float32)
+        fe_h[0][wrong] += rng.normal(0, odd["label_bad_dex"], int(wrong.sum())).astype(np.float32)
         missing = rng.random(n) < odd["label_missing"]
         fe_h[0][missing], flagged[missing] = np.nan, 1
     h = objects.mag[i, names.index("twomass_h")]
@@ -106,8 +108,8 @@ def lamost_rows(
     if odd:
         missing = rng.random(n) < odd["label_missing"]
         fe_h[0][missing] = fe_h[1][missing] = np.nan
-        wrong = rng.random(n) < odd["label_bad"] / 3  # LAMOST does not flag these
-        fe_h[0][wrong] += rng.normal(0, 0.5, int(wrong.sum())).astype(np.float32)
+        wrong = rng.random(n) < odd["label_bad_lamost"]  # LAMOST does not flag these
+        fe_h[0][wrong] += rng.normal(0, odd["label_bad_dex"], int(wrong.sum())).astype(np.float32)
     return {
         "source_id": objects.source_id[i],
         "ra": objects.ra[i], "dec": objects.dec[i], "g": objects.mag[i, names.index("gaia_g")],
