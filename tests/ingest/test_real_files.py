@@ -6,6 +6,8 @@ covered in test_documented_formats.py, on files written from their documentation
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -126,6 +128,27 @@ def test_sampled_spectra_become_coefficients_whatever_the_encoding(conn, ingest,
     assert sorted(f.rows_kept for f in report.files)[-1] == 2
     assert sum(f.rows_kept for f in report.files) == 2
     assert all(f.rows_rejected == {"already stored": 2} for f in report.files[1:])
+
+
+def test_the_members_of_datalink_bundles(conn, ingest, shared_data, tmp_path):
+    """One star, downloaded in four encodings, continuous and sampled (one row a wavelength), unzipped as advised."""
+    folder = shared_data / "astropy__astroquery/gaia"
+    for encoding in ("csv", "ecsv", "fits", "vot"):
+        bundle = folder / f"gaia_dr3_source_id_5937083312263887616_dl_products_{encoding}.zip"
+        with zipfile.ZipFile(bundle) as members:
+            members.extractall(tmp_path / encoding)
+    for dataset, name in (("xp_continuous", "XP_CONTINUOUS"), ("xp_sampled", "XP_SAMPLED")):
+        report = ingest(dataset, *(tmp_path.glob(f"*/{name}-Gaia DR3 *")))
+        assert sorted(f.rows_kept for f in report.files) == [0, 0, 0, 1]
+        assert sum(f.rows_rejected == {"already stored": 1} for f in report.files) == 3
+    row = conn.execute(
+        "SELECT source_id, c.bp_coefficients[1], s.bp_coefficients[1], c.rp_coefficients[1], s.rp_coefficients[1] "
+        "FROM survey.xp_continuous c JOIN survey.xp_sampled s USING (source_id)"
+    ).fetchone()
+    assert row[0] == 5937083312263887616
+    assert row[2] == pytest.approx(row[1], rel=0.01) and row[4] == pytest.approx(row[3], rel=0.01)
+    with pytest.raises(InputRejected, match="missing: bp_coefficients"):
+        ingest("xp_continuous", next(tmp_path.glob("csv/MCMC_MSC*")))
 
 
 def test_sixty_small_files(conn, ingest, shared_data):
