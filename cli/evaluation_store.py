@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,37 +15,40 @@ from msacat.cli.output import say
 
 
 @contextlib.contextmanager
-def evaluation_store(sky: Path, dsn: str | None) -> Iterator[str]:
-    """DSN of a store that holds the sky and nothing else.
+def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
+    """DSN of a store that holds these files and nothing else.
 
-    Without `dsn` a database on the private server, dropped at the end (a server that was not running is stopped
-    again). Raises UsageError for a `dsn` whose store holds other files.
+    Without `dsn` the database evaluation_<name> on the private server: kept if the evaluation does not come to its
+    end, so that it can go on, else dropped (a server that was not running is stopped again). Raises UsageError for a
+    `dsn` whose store holds other files, StoreLocked where another evaluation is at work.
     """
+    from msacat.catalog.server.advisory_lock import advisory_lock
+    from msacat.catalog.server.connect import connect
+
     if dsn is not None:
-        _require_own(sky, dsn)
-        _fill(sky, dsn)
-        yield dsn
+        with connect(dsn) as conn, advisory_lock(conn, "evaluation"):
+            _require_own(files, conn)
+            _fill(files, dsn)
+            yield dsn
         return
     from psycopg import sql
 
     from msacat import migrations
-    from msacat.catalog.server.connect import connect, engine, private_server
+    from msacat.catalog.server.connect import engine, private_server
 
     server = private_server()
     was_running = server.status().state == "running"
     run(["db", "start", "--quiet"])
-    database = f"evaluation_{os.getpid()}"
-    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+    database = f"evaluation_{name}"
+    made = server.create_database(database)
     try:
-        with connect(server.dsn_of("postgres"), autocommit=True) as conn:
-            conn.execute(drop)  # of a killed evaluation that had this process id
-        made = server.create_database(database)
         migrations.upgrade(engine(made))
-        _fill(sky, made)
-        yield made
-    finally:
+        with connect(made) as conn, advisory_lock(conn, "evaluation"):
+            _fill(files, made)
+            yield made
         with connect(server.dsn_of("postgres"), autocommit=True) as conn:
-            conn.execute(drop)
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+    finally:
         if not was_running:
             server.stop()
 
@@ -70,22 +72,22 @@ def datasets_of(sky: Path) -> list[str]:
     return sorted(names, key=lambda name: (name != "gaia_source", "neighbour" in name, name))
 
 
-def _fill(sky: Path, dsn: str) -> None:
-    for dataset in datasets_of(sky):
-        run(["ingest", dataset, str(sky / dataset), "--dsn", dsn, "--quiet", "--json"])
+def _fill(files: Path, dsn: str) -> None:
+    for dataset in datasets_of(files):
+        run(["ingest", dataset, str(files / dataset), "--dsn", dsn, "--quiet", "--json"])
     run(["crossmatch", "--dsn", dsn, "--quiet", "--json"])
 
 
-def _require_own(sky: Path, dsn: str) -> None:
+def _require_own(files: Path, conn: Any) -> None:
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.server.connect import require_store
 
-    with connect(dsn) as conn:
-        require_store(conn)
-        paths = [Path(path) for (path,) in conn.execute("SELECT path FROM msacat.files")]
-    if foreign := [path for path in paths if not path.resolve().is_relative_to(sky.resolve())]:
+    require_store(conn)
+    paths = [Path(path) for (path,) in conn.execute("SELECT path FROM msacat.files")]
+    conn.commit()
+    if foreign := [path for path in paths if not path.resolve().is_relative_to(files.resolve())]:
         raise UsageError(
-            "this store holds other files than the sky's: an evaluation needs a store of its own",
+            "this store holds other files: an evaluation needs a store of its own",
             found=f"{len(foreign)} files, e.g. {foreign[0]}",
             next_step="leave out --dsn for a temporary database, or give an empty, upgraded one",
         )

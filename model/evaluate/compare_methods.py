@@ -60,7 +60,8 @@ def compare_methods(
             records = list(_score(folds[0], regime, method.name, asked, found))
             tell(f"{regime}: {method.name} answered in {seconds:.0f} s, judged in "
                  f"{time.monotonic() - began - seconds:.0f} s")  # fmt: skip
-            yield [r | {"key": key, "seconds": round(seconds, 1)} for r in records]
+            if records:
+                yield [r | {"key": key, "seconds": round(seconds, 1)} for r in records]
 
 
 def knows(method: Method, regime: str) -> bool:

@@ -16,25 +16,43 @@ FIELDS = (
 _DIGITS = 5
 
 
-class RecordFile:
-    """Rewritten whole, through a file beside it, whenever records come: never half-written. `None` keeps them in memory."""
+class Records:
+    """Records in memory: of a dataset, regime, method and seed the latest stand."""
 
-    def __init__(self, path: Path | None):
-        self.path = path
-        self.records: list[dict] = read_records(path) if path is not None and path.exists() else []
-        self.keys = {r["key"] for r in self.records}
+    def __init__(self, records: list[dict]):
+        self.records = records
+        self.keys = {r["key"] for r in records}
 
     def has(self, key: str) -> bool:
         return key in self.keys
 
     def add(self, records: list[dict]) -> None:
         """Append; records of the same dataset, regime, method and seed with another key are outdated and go."""
-        same = {(r["dataset"], r["regime"], r["method"], r["seed"]) for r in records}
-        self.records = [
-            r for r in self.records if (r["dataset"], r["regime"], r["method"], r["seed"]) not in same
-        ]
+        same = {_place(r) for r in records}
+        self.records = [r for r in self.records if _place(r) not in same]
         self.records += [{name: _rounded(r[name]) for name in FIELDS} for r in records]
         self.keys = {r["key"] for r in self.records}
+
+    def adopt(self, records: list[dict]) -> None:
+        """Take in what was recorded elsewhere, unless it is known here."""
+        by_key: dict[str, list[dict]] = {}
+        for r in records:
+            by_key.setdefault(r["key"], []).append(r)
+        known = {_place(r) for r in self.records}
+        for of_key in by_key.values():
+            if _place(of_key[0]) not in known:
+                self.add(of_key)
+
+
+class RecordFile(Records):
+    """Rewritten whole, through a file beside it, whenever records come: never half-written. `None` keeps them in memory."""
+
+    def __init__(self, path: Path | None):
+        super().__init__(read_records(path) if path is not None and path.exists() else [])
+        self.path = path
+
+    def add(self, records: list[dict]) -> None:
+        super().add(records)
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
@@ -54,6 +72,10 @@ def read_records(path: Path) -> list[dict]:
         raise InputRejected("not a file of records", file=str(path), expected="a JSON array of " + ", ".join(FIELDS),
                             next_step="name another --record file")  # fmt: skip
     return records
+
+
+def _place(record: dict) -> tuple:
+    return record["dataset"].split(":")[0], record["regime"], record["method"], record["seed"]
 
 
 def _rounded(value: object) -> object:

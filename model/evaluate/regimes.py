@@ -109,6 +109,12 @@ def surveys_to_hide(features: StarFeatures) -> list[str]:
     return list(dict.fromkeys(b.survey for b in features.bands if b.survey != reference))
 
 
+def optical_surveys(features: StarFeatures) -> list[str]:
+    """Those to hide that have bands inside the XP range."""
+    inside = {band.survey for band in features.bands if band.wavelength_nm <= INFRARED_NM}
+    return [survey for survey in surveys_to_hide(features) if survey in inside]
+
+
 def fe_h_of(block: StarBlock, features: StarFeatures) -> tuple[np.ndarray, np.ndarray]:
     """([Fe/H] on the reference scale, its error), dex; NaN where not measured."""
     for i, label in enumerate(features.labels):
@@ -132,12 +138,11 @@ def _faint_spectra(
         whole = (measured | ~(gaia_M | infrared_M)).all(1)
         yield _case(regime, block, chosen & whole, ~(gaia_M | infrared_M), ask_synthetic=True)
         return
-    for survey in surveys_to_hide(features):
+    for survey in optical_surveys(features):
         seen_M = of_survey(features, survey) & ~infrared_M
-        if seen_M.any():
-            some = (measured & seen_M).sum(1) >= min(3, seen_M.sum())
-            hidden_M = ~(gaia_M | infrared_M | seen_M)
-            yield _case(f"{regime}:{survey}", block, chosen & some, hidden_M, ask_synthetic=True)
+        some = (measured & seen_M).sum(1) >= min(3, seen_M.sum())
+        hidden_M = ~(gaia_M | infrared_M | seen_M)
+        yield _case(f"{regime}:{survey}", block, chosen & some, hidden_M, ask_synthetic=True)
 
 
 def _random_cells(block: StarBlock, measured, xp, has_g, ref: int, seed: int) -> Case:

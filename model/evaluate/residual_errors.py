@@ -91,7 +91,8 @@ def _quantiles(d: np.ndarray, var: np.ndarray, t: np.ndarray, floor: float) -> t
                 rows = seen  # too few of that brightness: all of them
             if not rows.any():
                 continue
-            size, noise = np.abs(d[rows, column]), np.nan_to_num(np.nanmedian(var[rows, column]))
+            known = var[rows, column][np.isfinite(var[rows, column])]  # an error may be unpublished
+            size, noise = np.abs(d[rows, column]), np.median(known) if len(known) else 0.0
             for out, share, one in ((out68, 0.68, ONE_68), (out95, 0.95, ONE_95)):
                 wide = np.quantile(size, share)
                 # At least a tenth of what is seen: the noise is not known better than that.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from msacat.catalog.server.connect import connect
+
 FEW = ["--methods", "msacat,median_colour,colour_locus", "--regimes", "survey_hidden_xp_seen,xp_hidden"]
 
 
@@ -18,9 +20,15 @@ def test_a_sky_is_judged_and_an_interrupted_run_goes_on(store, sky, model_folder
     }  # fmt: skip
     assert all(r["dataset"].split(":")[0] == "sky-dirty" and len(r["commit"]) > 4 for r in records)
     assert "## sky-dirty" in page.read_text() and "| msacat |" in page.read_text()
-    # The stars are kept: neither sky nor store is read again, and nothing is judged twice.
-    again = msacat_at(None, *command, "--cache", tmp_path / "cache", "--dsn", "host=/nowhere")
+    # The stars are kept: no store is opened again, and nothing is judged twice.
+    again = msacat_at(None, *command, "--cache", tmp_path / "cache")
     assert again.code == 0 and "answered" not in again.err and "colour_locus" in again.out
+    # Nor with the store alone: its table knows what was done.
+    with connect(store) as conn:
+        assert conn.execute("SELECT count(*) FROM learned.accuracy").fetchone() == (len(records),)
+    table = msacat_at(store, "evaluate", "--sky", sky.folder, "--model", model_folder, *FEW, "--json")
+    assert table.code == 0 and "answered" not in table.err
+    assert sorted(json.loads(table.out), key=str) == sorted(records, key=str)
 
 
 def test_wrong_words(sky, tmp_path, model_folder, msacat_at):

@@ -7,18 +7,19 @@ import pytest
 
 from msacat.catalog.errors import UsageError
 from msacat.model.evaluate import all_methods
-from msacat.model.evaluate.all_methods import OPPONENTS, make_opponents
+from msacat.model.evaluate.all_methods import METHODS, make_methods
 from msacat.model.evaluate.compare_methods import compare_methods, key_of
 from msacat.model.evaluate.opponents.own_model import OwnModel
 from msacat.model.evaluate.regimes import cases
 from msacat.model.predict_stars import StarModel
 
-QUICK = [name for name in OPPONENTS if name not in ("lightgbm", "missforest", "xgboost", "mlp")]
+SLOW = ("lightgbm", "missforest")
+QUICK = [name for name in METHODS["sky"] if name != "msacat" and name not in SLOW]
 
 
 @pytest.fixture(scope="session")
 def fitted(data):
-    made = {m.name: m for m in make_opponents([n for n in QUICK if n in OPPONENTS])}
+    made = {m.name: m for m in make_methods(QUICK, None)}
     for method in made.values():
         method.fit(data.train, data.calibrate, data.features, "survey_hidden_xp_seen", data.seed)
     return made
@@ -64,16 +65,16 @@ def test_the_models_own_answers_are_what_enrichment_writes(data, model_folder):
 
 
 def test_boosting_learns_from_masked_stars(data):
-    (boosting,) = make_opponents(["lightgbm"])
+    (boosting,) = make_methods(["lightgbm"], None)
     boosting.trees = 20
     boosting.fit(data.train, data.calibrate, data.features, "xp_and_survey_hidden", 0)
-    (median,) = make_opponents(["median_colour"])
+    (median,) = make_methods(["median_colour"], None)
     median.fit(data.train, data.calibrate, data.features, "", 0)
     assert _off(data, boosting, "xp_and_survey_hidden") < 0.5 * _off(data, median, "xp_and_survey_hidden")
 
 
 def test_records_of_a_regime(data):
-    methods = make_opponents(["colour_locus", "gaiaxpy"])
+    methods = make_methods(["colour_locus", "gaiaxpy"], None)
     batches = list(compare_methods([data], methods, ["survey_hidden_xp_seen"]))
     assert [b[0]["method"] for b in batches] == ["colour_locus", "gaiaxpy"]
     of = {(r["dataset"], r["quantity"], r["g_bin"], r["against"]): r for r in batches[0]}
@@ -91,14 +92,14 @@ def test_records_of_a_regime(data):
 
 
 def test_the_key_is_of_data_method_settings_and_seed(data):
-    locus, forest = make_opponents(["colour_locus", "knn"])
+    locus, forest = make_methods(["colour_locus", "knn"], None)
     assert key_of([data], "xp_hidden", locus) == key_of([data], "xp_hidden", locus)
     keys = {key_of([data], regime, m) for regime in ("xp_hidden", "random_cells") for m in (locus, forest)}
     assert len(keys) == 4
 
 
 def test_what_is_done_is_not_done_again(data):
-    methods = make_opponents(["median_colour", "colour_locus"])
+    methods = make_methods(["median_colour", "colour_locus"], None)
     done = key_of([data], "faint_survey_hidden", methods[0])
     batches = list(compare_methods([data], methods, ["faint_survey_hidden"], done=lambda key: key == done))
     assert [b[0]["method"] for b in batches] == ["colour_locus"]
@@ -107,6 +108,6 @@ def test_what_is_done_is_not_done_again(data):
 def test_an_opponent_whose_package_is_missing_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(all_methods.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs the package lightgbm"):
-        make_opponents(["lightgbm"])
+        make_methods(["lightgbm"], None)
     with pytest.raises(UsageError, match="no method called"):
-        make_opponents(["crystal_ball"])
+        make_methods(["crystal_ball"], None)

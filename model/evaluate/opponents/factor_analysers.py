@@ -19,8 +19,10 @@ from msacat.model.scale_features import FeatureScaling, fit_scaling
 MAX_STARS = 60_000
 MAX_CHOOSING = 2_000
 BATCH = 1024
-LARGE = (24, 12)  # components, latent dimensions; beside default_size()
-LARGE_FROM_STARS = 12_000
+#: components, latent dimensions, beside default_size(); with few stars those few can support
+LARGE, LARGE_FROM_STARS = ((24, 12),), 12_000
+SMALL = ((4, 5), (4, 8), (8, 5))
+LEARNED_STARS, PASSES = 60_000, (5, 50)  # passes over the stars: until so many were seen, within limits
 
 
 class Mixture(Method):
@@ -36,7 +38,8 @@ class Mixture(Method):
         self.prior: MixturePrior
 
     def settings(self) -> dict:
-        return {"sizes": self.sizes or "automatic", "max_drops": self.max_drops, "max_stars": MAX_STARS}
+        sizes = self.sizes or ("automatic", LARGE, SMALL)
+        return {"sizes": sizes, "max_drops": self.max_drops, "max_stars": MAX_STARS, "passes": PASSES}
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
@@ -53,8 +56,10 @@ class Mixture(Method):
         if not sizes:
             seen = int((cells.observed_BD.sum(0) > 0).sum())
             sizes = (default_size(len(sample), seen),)
-            sizes += (LARGE,) if len(sample) >= LARGE_FROM_STARS else ()
-        fitted = [fit_mixture(cells, c, min(q, cells.value_BD.shape[1] - 1), seed) for c, q in sizes]
+            sizes += LARGE if len(sample) >= LARGE_FROM_STARS else SMALL
+        passes = int(np.clip(LEARNED_STARS / len(sample), *PASSES))
+        widest = cells.value_BD.shape[1] - 1
+        fitted = [fit_mixture(cells, c, min(q, widest), seed, passes) for c, q in sizes]
         if len(fitted) == 1:
             self.prior = fitted[0]
             return

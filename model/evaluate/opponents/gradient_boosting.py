@@ -7,7 +7,7 @@ import numpy as np
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.evaluate.guess import Guess, Method
-from msacat.model.evaluate.regimes import HIDDEN_SHARE, surveys_to_hide
+from msacat.model.evaluate.regimes import HIDDEN_SHARE, of_survey, optical_surveys, surveys_to_hide
 from msacat.model.evaluate.scaled_table import ScaledTable
 
 TREES = 300
@@ -61,11 +61,7 @@ class GradientBoosting(Method):
             x = values[use].copy()
             hidden = self._hidden_with(column, features, regime, spectrum)
             x[:, hidden] = np.nan
-            if regime == "random_cells":
-                other = rng.random(x.shape) < HIDDEN_SHARE
-                other[:, M:] = rng.random((len(x), 1)) < HIDDEN_SHARE
-                other[:, self.table.scaling.reference] = False
-                x[other] = np.nan
+            x[self._also_hidden(regime, features, x.shape, rng)] = np.nan
             slope = _linear(x, values[use, column])
             data = lightgbm.Dataset(x, values[use, column] - _apply(slope, x))
             model = lightgbm.train(PARAMETERS | {"seed": seed, "num_threads": 1}, data, self.trees)
@@ -87,7 +83,7 @@ class GradientBoosting(Method):
         bands = [m for m in range(len(features.bands)) if m != reference]
         if regime == "random_cells":
             return bands + spectrum
-        if regime == "xp_hidden":
+        if regime == "xp_hidden" or regime.startswith("faint_xp_"):
             return spectrum
         return [m for m in bands if features.bands[m].survey in surveys_to_hide(features)]
 
@@ -97,12 +93,30 @@ class GradientBoosting(Method):
         """What the regime hides together with this target."""
         if column in spectrum:
             return spectrum
-        if regime == "random_cells":
+        if regime in ("random_cells", "cell_hidden"):
             return [column]
         survey = features.bands[column].survey
         same = [m for m, band in enumerate(features.bands) if band.survey == survey]
         xp_hidden = regime in ("xp_and_survey_hidden", "faint_survey_hidden")
         return same + (spectrum if xp_hidden else [])
+
+    def _also_hidden(
+        self, regime: str, features: StarFeatures, shape: tuple[int, int], rng: np.random.Generator
+    ) -> np.ndarray:
+        """bool: cells of training stars that the regime's test stars lack besides."""
+        M = self.table.n_bands
+        hidden = np.zeros(shape, bool)
+        if regime == "random_cells":
+            hidden = rng.random(shape) < HIDDEN_SHARE
+            hidden[:, M:] = rng.random((shape[0], 1)) < HIDDEN_SHARE
+            hidden[:, self.table.scaling.reference] = False
+        elif regime.startswith("faint_xp_"):
+            optical = optical_surveys(features)
+            kept = rng.integers(0, len(optical), shape[0])
+            for i, survey in enumerate(optical):
+                gone = np.ones(shape[0], bool) if regime == "faint_xp_infrared_seen" else kept != i
+                hidden[:, :M] |= gone[:, None] & of_survey(features, survey)
+        return hidden
 
 
 def _linear(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -37,6 +37,10 @@ class OwnModel(Method):
     ) -> None:
         self.model = self.model.remap(features)
 
+    def embedding(self, block: StarBlock) -> np.ndarray:
+        """float64[B, 64]."""
+        return self.model.predict(block).embedding_BE.astype(np.float64)
+
     def predict(self, block: StarBlock) -> Guess:
         found = self.model.predict(block)
         xp_err = found.xp_err_BK.astype(np.float64)
@@ -81,6 +85,10 @@ class TrainedHere(Method):
             _train(ArrayStream(features, train, calibrate), folder, config)
         self.model = OwnModel(StarModel.load(folder, self.device), key, self.name)
         self.model.fit(train, calibrate, features, regime, seed)
+
+    def embedding(self, block: StarBlock) -> np.ndarray:
+        """float64[B, 64]."""
+        return self.model.embedding(block)
 
     def predict(self, block: StarBlock) -> Guess:
         return self.model.predict(block)
