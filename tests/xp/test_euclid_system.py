@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.xp.xp_operators import coefficients_from_sed, synthetic_magnitudes
 
