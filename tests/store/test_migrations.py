@@ -48,6 +48,38 @@ def test_up_down_up(empty):
     assert tables(empty) == first
 
 
+def columns(dsn: str) -> list[tuple]:
+    """Every column of msacat's schemas with its type, default and comment."""
+    with connect(dsn) as conn:
+        return conn.execute(
+            "SELECT table_schema, table_name, column_name, data_type, is_nullable, column_default, "
+            "col_description(format('%I.%I', table_schema, table_name)::regclass, ordinal_position) "
+            "FROM information_schema.columns WHERE table_schema IN ('msacat', 'survey', 'matched', 'learned', 'enriched') "
+            "ORDER BY 1, 2, ordinal_position"
+        ).fetchall()
+
+
+def test_each_step_goes_up_with_data_in_it_and_down_again(empty):
+    steps = [s.revision for s in ScriptDirectory(str(migrations.FOLDER)).walk_revisions()][::-1]
+    migrations.upgrade(engine(empty), steps[0])
+    with connect(empty) as conn:
+        for name in ("gaia_source", "twomass_psc"):
+            register_survey(conn, builtin_specs()[name])
+        conn.execute("INSERT INTO survey.gaia_source (source_id, ra, dec, file_id) VALUES (1, 2, 3, 4)")
+    seen = [columns(empty)]
+    for step in steps[1:]:
+        migrations.upgrade(engine(empty), step)
+        seen.append(columns(empty))
+        migrations.upgrade(engine(empty), step)
+        assert columns(empty) == seen[-1], "the same step again changes nothing"
+    assert all(words and " unit=" in words and " ucd=" in words for *_, words in seen[-1])
+    for step, expected in reversed(list(zip(steps, seen, strict=True))):
+        migrations.downgrade(engine(empty), step)
+        assert columns(empty) == expected
+    with connect(empty) as conn:
+        assert conn.execute("SELECT source_id FROM survey.gaia_source").fetchall() == [(1,)]
+
+
 def test_down_with_data_in_it(empty):
     migrations.upgrade(engine(empty))
     with connect(empty) as conn:
