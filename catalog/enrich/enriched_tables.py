@@ -107,8 +107,8 @@ def _magnitudes(bands: list[BandInfo]) -> list[OutputColumn]:
     columns = []
     for band in bands:
         what = f"{band.name} magnitude ({band.survey_title}, {band.system})"
-        modelled = f"{band.ucd};meta.modelled" if band.ucd else "meta.modelled"
-        error = f"stat.error;{band.ucd}" if band.ucd else "stat.error"
+        magnitude = band.ucd or "phot.mag"  # a user's survey file may leave it out
+        modelled, error = f"{magnitude};meta.modelled", f"stat.error;{magnitude}"
         columns += [
             OutputColumn(band.name, "real", Described(
                 f"{what}: as measured where its bit in observed is set, else imputed by the model.", "mag", modelled)),
@@ -155,7 +155,7 @@ _XP = [*_half("bp", "B"), *_half("rp", "R")]
 _EMBEDDINGS = [
     OutputColumn("embedding", "real[]", Described(
         f"The model's description of the star in {EMBEDDING_WIDTH} numbers; compare with enriched.embedding_distance "
-        "within one run.", "", "meta.modelled")),
+        "within one run.", "", "stat.value;meta.modelled")),
 ]  # fmt: skip
 
 _METALLICITIES = [

@@ -16,9 +16,11 @@ from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, verify
 from msacat.catalog.enrich.write_enriched import RunRequest, start_run, write_chunks
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
+from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.star_view import star_features
 from msacat.catalog.surveys.star_block import StarBlock
+from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 
 KINDS = ["magnitudes", "xp_coefficients", "embeddings", "metallicities"]
 
@@ -125,6 +127,8 @@ def test_every_enriched_column_says_what_it_is(made_up):
         name for name, comment in comments if not comment or " unit=" not in comment or " ucd=" not in comment
     ]
     assert silent == []
+    for described in map(Described.parse, dict(comments).values()):
+        assert (check_ucd(described.ucd), check_unit(described.unit)) == (described.ucd, described.unit)
     modelled = dict(comments)
     for name in ("magnitudes.phot_u", "magnitudes.phot_u_err95", "xp_coefficients.bp_coefficients",
                  "metallicities.fe_h", "embeddings.embedding", "stars.phot_u"):  # fmt: skip
