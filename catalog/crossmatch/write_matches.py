@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 
 from msacat.catalog.crossmatch.match_positions import MatchRows
 from msacat.catalog.server.copy_batches import copy_batches
+from msacat.catalog.server.drop_indexes import drop_indexes
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
 ROWS_AT_ONCE = 100_000
@@ -98,31 +99,11 @@ class MatchWriter:
 
     def _drop_indexes(self) -> list[sql.Composed]:
         """Take the indexes off the empty table; returns what makes them again, [] where a reader is in the way."""
-        rows = self.conn.execute(
-            "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid), c.conname, "
-            "pg_get_constraintdef(c.oid) FROM pg_index i LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid "
-            "WHERE i.indrelid = %s::regclass",
-            [self.table.as_string(self.conn)],
-        ).fetchall()
-        again = []
         try:
             with self.conn.transaction():
                 self.conn.execute("SET LOCAL lock_timeout = '500ms'")
                 self.conn.execute(sql.SQL("LOCK TABLE {}").format(self.table))
-                for index, definition, constraint, constraint_definition in rows:
-                    if constraint is None:
-                        self.conn.execute(sql.SQL("DROP INDEX {}").format(sql.SQL(index)))
-                        again.append(sql.SQL("{}").format(sql.SQL(definition)))
-                    else:
-                        name = sql.Identifier(constraint)
-                        self.conn.execute(
-                            sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(self.table, name)
-                        )
-                        again.append(
-                            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
-                                self.table, name, sql.SQL(constraint_definition)
-                            )
-                        )
+                again = drop_indexes(self.conn, self.table)
                 self.conn.execute("SET LOCAL lock_timeout TO DEFAULT")
         except psycopg.errors.LockNotAvailable:
             return []

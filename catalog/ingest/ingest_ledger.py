@@ -63,6 +63,11 @@ def find_by_content(conn: Connection, survey: str, content_sha256: str) -> Ledge
     return _entry(conn, "content_sha256 = %s", survey, content_sha256)
 
 
+def find_by_stored_bytes(conn: Connection, survey: str, raw_sha256: str) -> LedgerEntry | None:
+    """The file that lay on disk as these bytes."""
+    return _entry(conn, "raw_sha256 = %s", survey, raw_sha256)
+
+
 def find_by_path(conn: Connection, survey: str, path: str) -> LedgerEntry | None:
     return _entry(conn, "path = %s", survey, path)
 
@@ -97,6 +102,11 @@ def open_entry(
     ).fetchone()  # fmt: skip
     assert row is not None
     return int(row[0])
+
+
+def set_content(conn: Connection, file_id: int, content_sha256: str) -> None:
+    """The checksum of a file whose content was hashed while its rows were read."""
+    conn.execute("UPDATE msacat.files SET content_sha256 = %s WHERE file_id = %s", [content_sha256, file_id])
 
 
 def close_entry(conn: Connection, file_id: int, counts: CleanCounts, unused: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ content, `DelimitedTextFile` reads them all. Formats: docs/survey_files.md; the 
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -109,8 +110,8 @@ def complete_head(head: bytes) -> bool:
 class DelimitedTextFile(SurveyFile):
     """Rows of separated cells, parsed block by block: 8 MiB of text are in memory at a time, and the next 8."""
 
-    def __init__(self, path: Path, layout: TextLayout, max_bad_rows: int) -> None:
-        self.path, self.layout, self.max_bad_rows = path, layout, max_bad_rows
+    def __init__(self, path: Path, layout: TextLayout, max_bad_rows: int, checksum: bool = False) -> None:
+        self.path, self.layout, self.max_bad_rows, self.checksum = path, layout, max_bad_rows, checksum
         self.format, self.meta_source_id = layout.format, layout.meta_source_id
         self.columns = [FileColumn(name, layout.units.get(name)) for name in layout.names]
 
@@ -119,13 +120,15 @@ class DelimitedTextFile(SurveyFile):
         parser = BlockParser(
             self.path, layout.names, wanted, layout.delimiter, layout.quote, self.max_bad_rows
         )
-        first_row = 1
-        for block in read_ahead(line_blocks(self.path, layout.data_offset)):
+        first_row, digest = 1, hashlib.sha256() if self.checksum else None
+        for block in read_ahead(line_blocks(self.path, layout.data_offset, digest=digest)):
             parsed = parser.parse(block, first_row)
             self.rows_bad = parser.rows_bad
             for start, table in parsed.runs(first_row):
                 yield from sliced(start, table, rows)
             first_row += parsed.n_rows
+        if digest is not None:
+            self.content_sha256 = digest.hexdigest()
 
 
 def sliced(first_row: int, table: pa.Table, rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:

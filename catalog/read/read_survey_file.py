@@ -34,22 +34,25 @@ _REFUSED = {
 }
 
 
-def open_survey_file(path: Path, *, file_columns: Sequence[str] = (), max_bad_rows: int = 0) -> SurveyFile:
+def open_survey_file(
+    path: Path, *, file_columns: Sequence[str] = (), max_bad_rows: int = 0, checksum: bool = False
+) -> SurveyFile:
     """Recognise and open a survey file; use it as a context manager.
 
     Parameters
     ----------
     file_columns : names in file order, used only for text without a header line (2MASS psc files).
     max_bad_rows : malformed text lines that may be skipped (and are counted in `rows_bad`) before refusal.
+    checksum : also hash the content while its rows are read (`content_sha256`), where the format allows.
 
     Raises InputRejected for an unknown format (saying what was seen), a damaged file, a repeated column name.
     """
     path = Path(path)
-    opened = _open(path, file_columns, max_bad_rows)
+    opened = _open(path, file_columns, max_bad_rows, checksum)
     return XpSamplesFile(opened) if is_one_row_a_wavelength(opened.columns) else opened
 
 
-def _open(path: Path, file_columns: Sequence[str], max_bad_rows: int) -> SurveyFile:
+def _open(path: Path, file_columns: Sequence[str], max_bad_rows: int, checksum: bool) -> SurveyFile:
     head = _head(path)
     for magic, (what, next_step) in _REFUSED.items():
         if head.startswith(magic):
@@ -71,7 +74,7 @@ def _open(path: Path, file_columns: Sequence[str], max_bad_rows: int) -> SurveyF
         raise _unknown(path, "JSON", head)
     if text.startswith(b"|") or (text.startswith(b"\\") and b"\n|" in text):
         return IpacFile(path, head, max_bad_rows)
-    return DelimitedTextFile(path, describe_text(head, path, file_columns), max_bad_rows)
+    return DelimitedTextFile(path, describe_text(head, path, file_columns), max_bad_rows, checksum)
 
 
 def _head(path: Path) -> bytes:

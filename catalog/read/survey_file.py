@@ -70,6 +70,8 @@ class SurveyFile(ABC):
     columns : published names and units, in file order.
     meta_source_id : the Gaia source_id in the file's own header, if there is one (DataLink products).
     rows_bad : malformed rows skipped by the last `batches`, never more than the `max_bad_rows` allowed.
+    content_sha256 : of the decompressed bytes, once `batches` has read them all; only where `checksum` was asked for
+        and the format is read from its first byte to its last, else None.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class SurveyFile(ABC):
     columns: list[FileColumn]
     meta_source_id: int | None = None
     rows_bad: int = 0
+    content_sha256: str | None = None
 
     def batches(
         self, wanted: Mapping[str, pa.DataType], rows: int = 65536

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,17 +20,29 @@ from msacat.catalog.read.text_to_arrow import csv_null_options, text_to_column, 
 BLOCK = 8 << 20  # bytes of text parsed at a time: enough for Arrow's threads, small beside the machine
 PARSE_UNIT = 1 << 20  # bytes one Arrow thread takes at a time
 LONGEST_LINE = 64 << 20  # bytes; an XP row with its correlations is 0.05 MB
+
+
+class Digest(Protocol):
+    """A hash of hashlib's."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+
 _BLANK_LINE = re.compile(rb"^\r?$", re.MULTILINE)
 
 
-def line_blocks(path: Path, skip: int, block: int = BLOCK) -> Iterator[bytes]:
-    """The decompressed text from byte `skip` on, cut after line ends.
+def line_blocks(
+    path: Path, skip: int, block: int = BLOCK, *, digest: Digest | None = None
+) -> Iterator[bytes]:
+    """The decompressed text from byte `skip` on, cut after line ends; `digest` hears all of it.
 
     Raises InputRejected for a NUL byte or a line without end (a gzip bomb, or no text at all).
     """
     pieces: list[bytes] = []
     size = 0
     for piece in content_chunks(path):
+        if digest is not None:
+            digest.update(piece)
         if skip:
             dropped = min(skip, len(piece))
             skip -= dropped

@@ -60,6 +60,10 @@ def register_survey(conn: Connection, spec: SurveySpec) -> bool:
     Raises UsageError when the name or a band is taken, or when another version is registered.
     The caller commits.
     """
+    # Looked at before the lock, which lasts until the caller commits: files must not wait for one another.
+    row = conn.execute("SELECT fingerprint FROM msacat.surveys WHERE name = %s", [spec.name]).fetchone()
+    if row is not None and row[0] == spec.fingerprint:
+        return False
     conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRATION_LOCK])
     if not _is_new(conn, spec):
         return False
