@@ -40,12 +40,11 @@ def query(
 
     Schemas: enriched (start with enriched.stars), survey, matched, learned, msacat. `msacat describe` lists columns.
     """
-    from msacat.catalog.errors import InputRejected, UsageError
+    from msacat.catalog.errors import UsageError
     from msacat.catalog.query.export_table import array_columns, export, require_format
-    from msacat.catalog.query.query_stars import cone_query
+    from msacat.catalog.query.find_stars import find_cone
     from msacat.catalog.query.query_stars import query as run
     from msacat.catalog.server.connect import connect, require_store
-    from msacat.catalog.store.star_view import view_columns
 
     if (statement is None) == (cone is None):
         raise UsageError("give either a statement or --cone", next_step='msacat query "SELECT …"')
@@ -55,11 +54,11 @@ def query(
         require_format(out)
     with connect(dsn, read_only=True) as conn:
         require_store(conn)
-        if cone and not view_columns(conn, "enriched", "stars"):
-            raise InputRejected("no run is published yet", next_step="msacat enrich")
-        text = cone_query(*cone, max_rows + 1).as_string(conn) if cone else statement
-        assert text is not None
-        result = run(conn, sys.stdin.read() if text == "-" else text, max_rows, timeout)
+        if cone is not None:
+            result = find_cone(conn, *cone, max_rows, timeout)
+        else:
+            assert statement is not None
+            result = run(conn, sys.stdin.read() if statement == "-" else statement, max_rows, timeout)
     if result.truncated:
         say(f"only the first {max_rows} rows; raise --max-rows for more")
     if out is not None:

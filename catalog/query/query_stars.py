@@ -1,11 +1,12 @@
-"""Read-only questions to the store: SQL, cones, and XP spectra for GaiaXPy."""
+"""Read-only questions to the store: SQL, and XP spectra for GaiaXPy. Cones and single stars: find_stars.py."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.connect import connect
-from msacat.catalog.server.q3c import cone
 from msacat.catalog.store.column_comments import Described
 
 HALF = 55
@@ -57,22 +57,35 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
     text = text.strip().rstrip(";")
     _refuse_other_statements(text)
     rows: list[tuple] = []
+    with reading(conn, timeout_s):
+        # A stream, so that a table of any size can be asked for its first rows; its protocol refuses a
+        # second statement. Closing it early cancels the query.
+        with conn.cursor() as cursor, closing(cursor.stream(text, size=ROWS_A_MESSAGE)) as stream:  # type: ignore[arg-type,type-var]
+            for row in stream:
+                rows.append(row)
+                if len(rows) > max_rows:
+                    break
+            names, types, origins = columns_of_result(cursor)
+        if not rows:  # then the stream has told nothing of its columns
+            with conn.cursor() as cursor:
+                cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
+                names, types, origins = columns_of_result(cursor)
+    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, described(conn, origins))
+
+
+@contextmanager
+def reading(conn: Connection, timeout_s: float, roll_back: bool = True) -> Iterator[None]:
+    """A transaction that cannot write and ends after `timeout_s`; what the server refuses comes out as our errors.
+
+    Without `roll_back` it is committed, and psycopg keeps the statements it prepared: for SQL of our own only.
+    """
     try:
-        with conn.transaction(force_rollback=True):
-            conn.execute("SET TRANSACTION READ ONLY")
-            conn.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(timeout_s * 1000)}ms"])
-            # A stream, so that a table of any size can be asked for its first rows; its protocol refuses a
-            # second statement. Closing it early cancels the query.
-            with conn.cursor() as cursor, closing(cursor.stream(text, size=ROWS_A_MESSAGE)) as stream:  # type: ignore[arg-type]
-                for row in stream:
-                    rows.append(row)
-                    if len(rows) > max_rows:
-                        break
-                names, types, origins = _columns(cursor)
-            if not rows:  # then the stream has told nothing of its columns
-                with conn.cursor() as cursor:
-                    cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
-                    names, types, origins = _columns(cursor)
+        with conn.transaction(force_rollback=roll_back):
+            conn.execute(
+                "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true)",
+                [f"{int(timeout_s * 1000)}ms"],
+            )
+            yield
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise UsageError(f"query only reads: {str(error).strip()}",
                          next_step="psql, with the rights of your own role, for anything else") from None  # fmt: skip
@@ -90,7 +103,6 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
             if unknown
             else None,
         ) from None
-    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, _described(conn, origins))
 
 
 def _refuse_other_statements(text: str) -> None:
@@ -102,14 +114,6 @@ def _refuse_other_statements(text: str) -> None:
             "query only reads", expected=f"one statement that begins with {', '.join(READING)}",
             found=first or "nothing", next_step="psql, with the rights of your own role, for anything else",
         )  # fmt: skip
-
-
-def cone_query(ra_deg: float, dec_deg: float, radius_arcmin: float, max_rows: int) -> sql.Composed:
-    """SELECT * FROM enriched.stars inside a cone, the nearest `max_rows` first."""
-    inside = cone("ra", "dec", ra_deg, dec_deg, radius_arcmin / 60)
-    return sql.SQL(
-        "SELECT * FROM enriched.stars WHERE {} ORDER BY q3c_dist(ra, dec, {}, {}) LIMIT {}"
-    ).format(inside, ra_deg, dec_deg, max_rows)
 
 
 def read_xp(
@@ -181,7 +185,7 @@ def _xp_record(source_id, bp, bp_err, bp_observed, rp, rp_err, rp_observed) -> d
     return record | {"bp_observed": bool(bp_observed), "rp_observed": bool(rp_observed)}
 
 
-def _columns(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
+def columns_of_result(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
     """Names, types, and the table and column (oid, number) each comes from unchanged, as the server tells it."""
     columns, result = cursor.description or [], cursor.pgresult
     origins = {}
@@ -192,10 +196,15 @@ def _columns(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dict[str, tu
     return [c.name for c in columns], [c.type_display for c in columns], origins
 
 
-def _described(conn: Connection, origins: dict[str, tuple[int, int]]) -> dict[str, Described]:
-    described = {}
-    for name, origin in origins.items():
-        row = conn.execute("SELECT col_description(%s::oid, %s)", origin).fetchone()
-        if row and row[0]:
-            described[name] = Described.parse(row[0])
-    return described
+def described(conn: Connection, origins: dict[str, tuple[int, int]]) -> dict[str, Described]:
+    """What the comments of these columns say, by the name they bear in the result; one question for all."""
+    tables, numbers = zip(*origins.values(), strict=True) if origins else ((), ())
+    rows = conn.execute(
+        "SELECT col_description(o.relation, o.number) FROM unnest(%s::oid[], %s::integer[]) "
+        "WITH ORDINALITY AS o(relation, number, place) ORDER BY place",
+        [list(tables), list(numbers)],
+    ).fetchall()
+    return {name: _parsed(row[0]) for name, row in zip(origins, rows, strict=True) if row[0]}
+
+
+_parsed = lru_cache(maxsize=10_000)(Described.parse)

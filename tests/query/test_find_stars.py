@@ -1,0 +1,99 @@
+"""One star, the stars in a cone, the stars alike: the quick ways give what plain SQL gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import psycopg
+import pytest
+
+from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.query.find_stars import find_cone, find_star
+from msacat.catalog.query.nearest_stars import read_embeddings
+from msacat.catalog.query.query_stars import query
+from msacat.catalog.server.connect import connect
+
+
+@pytest.fixture
+def reader(trained_once: str) -> Iterator[psycopg.Connection]:
+    with connect(trained_once, read_only=True) as conn:
+        yield conn
+
+
+@pytest.fixture
+def source_ids(reader: psycopg.Connection) -> list[int]:
+    return [
+        row[0] for row in reader.execute("SELECT source_id FROM survey.gaia_source ORDER BY 1").fetchall()
+    ]
+
+
+def test_a_star_is_what_sql_says(reader, source_ids):
+    for source_id in source_ids[:8]:  # often enough for a plan to be kept
+        plain = query(reader, f"SELECT * FROM enriched.stars WHERE source_id = {source_id}", 10, 60)
+        found = find_star(reader, source_id)
+        assert (
+            found == plain
+            and len(found.rows) == 1
+            and found.described["source_id"].ucd == "meta.id;meta.main"
+        )
+
+
+def test_no_such_star(reader):
+    assert find_star(reader, 1).rows == []
+
+
+@pytest.mark.parametrize("radius_arcmin", [0.5, 60.0, 10_000.0])
+def test_a_cone_is_what_sql_says(reader, source_ids, radius_arcmin):
+    ra, dec = reader.execute(
+        "SELECT ra, dec FROM survey.gaia_source WHERE source_id = %s", [source_ids[100]]
+    ).fetchone()
+    found = find_cone(reader, ra, dec, radius_arcmin, 100_000)
+    plain = query(
+        reader,
+        f"SELECT * FROM enriched.stars WHERE q3c_radial_query(ra, dec, {ra}, {dec}, {radius_arcmin / 60}) "
+        f"ORDER BY q3c_dist(ra, dec, {ra}, {dec}), source_id",
+        100_000,
+        60,
+    )
+    assert found == plain and source_ids[100] == found.rows[0][found.columns.index("source_id")]
+
+
+def test_a_cone_says_that_there_are_more(reader, source_ids):
+    found = find_cone(reader, 180.0, 0.0, 10_800.0, 7)
+    assert len(found.rows) == 7 and found.truncated
+
+
+def test_a_cone_that_is_not_on_the_sky(reader):
+    with pytest.raises(UsageError, match="declination"):
+        find_cone(reader, 10.0, 91.0, 1.0, 10)
+
+
+def test_nearest_in_embedding_is_what_sql_says(trained_once, reader):
+    embeddings = read_embeddings(trained_once)
+    star = int(embeddings.source_id[17])
+    ids, distances = embeddings.nearest(star, 12)
+    rows = reader.execute(
+        "SELECT b.source_id, enriched.embedding_distance(a.embedding, b.embedding) FROM enriched.embeddings a, "
+        "enriched.embeddings b WHERE a.source_id = %s AND b.embedding IS NOT NULL ORDER BY 2, 1 LIMIT 12",
+        [star],
+    ).fetchall()
+    assert ids.tolist() == [row[0] for row in rows] and ids[0] == star
+    assert distances == pytest.approx([row[1] for row in rows], abs=1e-6)
+    np.testing.assert_array_equal(embeddings.nearest(embeddings.of(star), 12)[0], ids)
+
+
+def test_nearest_of_a_part(trained_once, source_ids):
+    part = read_embeddings(trained_once, where=f"source_id <= {source_ids[40]}")
+    assert 0 < len(part) <= 41 and part.source_id.max() <= source_ids[40]
+    assert len(part.nearest(int(part.source_id[0]), 1000)[0]) == len(part)
+
+
+def test_what_cannot_be_searched_is_refused(trained_once, store):
+    embeddings = read_embeddings(trained_once)
+    with pytest.raises(UsageError, match="no embedding of this star"):
+        embeddings.nearest(1)
+    with pytest.raises(UsageError, match="where"):
+        read_embeddings(trained_once, where="no_such_column > 1")
+    with pytest.raises(InputRejected, match="no run"):
+        read_embeddings(store)
