@@ -223,17 +223,27 @@ def _factor(
             next_step=f"ALTER TABLE {where} ALTER {name} TYPE {readable[0]}, or ingest the published files",
         )  # fmt: skip
     unit = Described.parse(comment).unit
-    expected = column.unit if column.published_unit is None else column.published_unit
-    factor = 1.0
-    if unit and column.type not in ("text", "boolean", "bigint", "integer", "smallint") and not computed:
-        systems: set[str] = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
-        factor = factor_to(expected, unit, systems, name, where)
-    if column.published_unit is not None and not computed and name != column.name:
-        factor *= factor_to(column.unit, column.published_unit, set(), name, where)
+    factor = _unit_factor(spec, column, name, unit, where, computed)
     if exact and factor != 1.0:
         raise InputRejected("positions must be in degrees: the index is on them", file=where, column=name,
                             expected="deg", found=unit)  # fmt: skip
     return factor
+
+
+def _unit_factor(spec: SurveySpec, column: Column, name: str, unit: str, where: str, computed: bool) -> float:
+    """What brings the archive's values to what the view computes with: by their comment's unit, else as published."""
+    if column.type in ("text", "boolean", "bigint", "integer", "smallint"):
+        return 1.0
+    if computed:
+        takes_in = column.published_unit
+        return factor_to(takes_in, unit, set(), name, where) if unit and takes_in is not None else 1.0
+    if unit:
+        systems: set[str] = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
+        return factor_to(column.unit, unit, systems, name, where)
+    as_published = name.lower() in {n.lower() for n in column.published} or name != column.name
+    if column.published_unit is not None and as_published:
+        return factor_to(column.unit, column.published_unit, set(), name, where)
+    return 1.0
 
 
 def _check_indexes(

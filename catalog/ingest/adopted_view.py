@@ -160,7 +160,7 @@ def _without_sentinels(column: Column, source: Source) -> sql.Composable:
     if whole:
         return value
     value = sql.SQL("({})::double precision").format(value)
-    return sql.SQL("{} * {}").format(value, sql.Literal(source.factor)) if source.factor != 1.0 else value
+    return sql.SQL("({} * {})").format(value, sql.Literal(source.factor)) if source.factor != 1.0 else value
 
 
 def _bounds(column: Column, source: Source) -> tuple[float, float] | None:

@@ -233,6 +233,44 @@ def test_units_in_comments_are_converted_and_other_names_are_given(conn):
     )
 
 
+@pytest.mark.parametrize(("unit", "motion"), [(None, 1250.0), ("arcsec/yr", 1250.0), ("mas/yr", 1.25)])
+def test_what_is_published_in_another_unit_is_converted_whatever_its_name(conn, unit, motion):
+    """CatWISE's pmra is arcsec/yr in its files and mas/yr here, under one name."""
+    conn.execute(
+        "CREATE TABLE public.catwise (source_id text PRIMARY KEY, ra float8, dec float8, w1mpro real, w2mpro real, pmra real)"
+    )
+    conn.execute("CREATE INDEX ON public.catwise (q3c_ang2ipix(ra, dec))")
+    conn.execute("INSERT INTO public.catwise VALUES ('a', 1, 2, 12, 12, 1.25)")
+    if unit:
+        conn.execute(f"COMMENT ON COLUMN public.catwise.pmra IS 'Motion. unit={unit} ucd=pos.pm'")
+    conn.commit()
+    report = adopt(conn, "catwise2020", "public.catwise")
+    assert conn.execute("SELECT pmra FROM survey.catwise2020").fetchone() == (motion,)
+    assert report.converted == ({} if unit == "mas/yr" else {"pmra": 1000.0})
+
+
+@pytest.mark.parametrize(("unit", "mag"), [(None, 21.4), ("nJy", 21.4), ("uJy", 13.9), ("mag", None)])
+def test_fluxes_are_taken_in_the_unit_of_their_comment(conn, unit, mag):
+    """Rubin publishes nJy: 10,000 of them are AB 21.4."""
+    conn.execute(
+        "CREATE TABLE public.objects (objectid bigint PRIMARY KEY, coord_ra float8, coord_dec float8, "
+        "r_psfflux float8, r_psffluxerr float8)"
+    )
+    conn.execute("CREATE INDEX ON public.objects (q3c_ang2ipix(coord_ra, coord_dec))")
+    conn.execute("INSERT INTO public.objects VALUES (1, 1, 2, 10000, 100)")
+    if unit:
+        for column in ("r_psfflux", "r_psffluxerr"):
+            conn.execute(f"COMMENT ON COLUMN public.objects.{column} IS 'Flux. unit={unit} ucd=phot.flux'")
+    conn.commit()
+    if mag is None:
+        with pytest.raises(InputRejected, match="does not convert"):
+            adopt(conn, "lsst", "public.objects")
+        return
+    adopt(conn, "lsst", "public.objects")
+    row = conn.execute("SELECT r_psfmag, r_psfmagerr FROM survey.lsst").fetchone()
+    assert row == pytest.approx((mag, 0.0109), abs=1e-3)
+
+
 def test_views_missing_tables_and_odd_names(conn):
     make_archive(conn, STARS)
     conn.execute("CREATE VIEW gaia_dr3.bright AS SELECT * FROM gaia_dr3.gaia_source")
