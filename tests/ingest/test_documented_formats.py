@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gzip
 
+import numpy as np
 import pytest
+from astropy.table import Table
 from psycopg import sql
 
 from msacat.catalog.errors import InputRejected
@@ -167,6 +169,18 @@ def test_a_best_neighbour_table_of_dr2_is_refused(conn, tmp_path, dataset):
     with pytest.raises(InputRejected, match="cross-match of Gaia DR2") as error:
         run_ingest(conn, plan_ingest(conn, dataset, [path]))
     assert error.value.column == "best_neighbour_multiplicity" and error.value.next_step
+
+
+def test_photoobj_fits_of_sdss_is_refused_with_what_to_take_instead(conn, tmp_path):
+    """Column names and shapes of the photoObj data model; no real file lies within reach."""
+    path = tmp_path / "photoObj-004623-1-0030.fits"
+    Table(
+        {"OBJID": ["1237645879551066262"], "RA": [1.0], "DEC": [2.0], "PSFMAG": np.full((1, 5), 18.0, "f4"),
+         "PSFMAGERR": np.full((1, 5), 0.01, "f4")}
+    ).write(path)  # fmt: skip
+    with pytest.raises(InputRejected, match="CSV of CasJobs") as error:
+        run_ingest(conn, plan_ingest(conn, "sdss_dr13", [path]))
+    assert error.value.column == "PSFMAG"
 
 
 def test_the_join_table_of_2mass(conn, tmp_path):
