@@ -301,10 +301,13 @@ def test_a_gaia_id_comes_before_positions(conn):
     assert {k: v[0] for k, v in matches(conn, "apogee_dr17").items() if k in (50, 999)} == {999: "stranger"}
 
 
-def test_an_epoch_that_is_missing_is_the_survey_s(conn):
-    """10 arcsec/yr: five years too many would be 50 arcsec."""
+@pytest.mark.parametrize("epoch", [None, 0.0, 51544.5, float("nan")])
+def test_an_epoch_that_is_missing_or_impossible_is_the_survey_s(conn, epoch):
+    """10 arcsec/yr: five years too many would be 50 arcsec. A survey file without a range lets any number in."""
     add_file(conn, "gaia_source", [still(1, 10.0, 0.0) | {"pmdec": 10_000.0}])
-    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": -165.0 / 3600, "epoch": None}])
+    register_survey(conn, find_spec(conn, "twomass_psc"))
+    conn.execute("ALTER TABLE survey.twomass_psc DROP CONSTRAINT twomass_psc_epoch_check")
+    add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": -165.0 / 3600, "epoch": epoch}])
     crossmatch(conn, "twomass_psc")
     assert matches(conn, "twomass_psc")[1][0] == "a"
 
