@@ -17,7 +17,7 @@ from stream import SEED, packed_stream
 from temporary_server import TemporaryServer
 
 from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, verify_run
-from msacat.catalog.enrich.write_enriched import RunRequest, start_run, write_chunks
+from msacat.catalog.enrich.write_enriched import LANES, RunRequest, start_run, write_chunks
 from msacat.catalog.server.connect import connect
 from msacat.catalog.stream.stream_stars import StarStream
 from msacat.catalog.surveys.star_block import StarBlock
@@ -80,7 +80,12 @@ def _enrich(dsn: str, model_id: int, folder: Path) -> int:
     model = StarModel.load(folder, "cpu")
     with connect(dsn) as conn:
         run_id = start_run(conn, model_id, RunRequest(), KINDS)
-    write_chunks(dsn, run_id, RunRequest(), model.features, model.predict, KINDS)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // LANES))  # as the command does
+    try:
+        write_chunks(dsn, run_id, RunRequest(), model.features, model.predict, KINDS)
+    finally:
+        torch.set_num_threads(threads)
     with connect(dsn) as conn:
         verify_run(conn, run_id)
         publish_run(conn, run_id)

@@ -14,14 +14,14 @@ from harness import Record, Side, compare, within
 from made_up_store import MadeUpStore, made_up_store
 from psycopg import sql
 from sizes import Size
-from stream import packed_stream
+from stream import started_model
 from temporary_server import TemporaryServer
 
 from msacat.catalog.enrich.enriched_tables import EMBEDDING_WIDTH, bands_of, columns_of, run_table
 from msacat.catalog.enrich.publish_enriched import publish_run, verify_run
 from msacat.catalog.enrich.write_enriched import RunRequest, start_run
+from msacat.catalog.query.find_stars import find_cone, find_star
 from msacat.catalog.query.nearest_stars import read_embeddings
-from msacat.catalog.query.query_stars import cone_query, query, star_query
 from msacat.catalog.server.connect import connect
 
 STAGE = "query"
@@ -59,7 +59,7 @@ class EnrichedStore:
     def __init__(self, store: MadeUpStore) -> None:
         self.store = store
         with connect(store.dsn) as conn:
-            _publish_made_up_run(conn, packed_stream(store, "asked").model_id)
+            _publish_made_up_run(conn, started_model(store, "asked")[0])
         with psycopg.connect(store.dsn, autocommit=True) as admin:
             admin.execute("VACUUM ANALYZE")
         self.conn = connect(store.dsn, read_only=True)
@@ -71,12 +71,7 @@ class EnrichedStore:
 
         def ask():
             i = turn()
-            return i, query(
-                self.conn,
-                cone_query(ra[i], dec[i], RADIUS_ARCMIN, MOST_ROWS).as_string(self.conn),
-                MOST_ROWS,
-                60,
-            )
+            return i, find_cone(self.conn, ra[i], dec[i], RADIUS_ARCMIN, MOST_ROWS)
 
         def check(answer) -> None:
             i, result = answer
@@ -97,7 +92,7 @@ class EnrichedStore:
 
         def ask():
             i = turn()
-            return ids[i], star_query(self.conn, ids[i])
+            return ids[i], find_star(self.conn, ids[i])
 
         def check(answer) -> None:
             asked, result = answer

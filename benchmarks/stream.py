@@ -64,12 +64,18 @@ def _epoch(stream: StarStream) -> tuple[Side, StarBlock]:
 
 def packed_stream(store: MadeUpStore, name: str) -> StarStream:
     """The stars of a store, split and packed as `msacat train` does it."""
+    model_id, split = started_model(store, name)
+    pack_blocks(store.dsn, model_id, store.features, split, SEED)
+    return StarStream(store.dsn, model_id, store.features)
+
+
+def started_model(store: MadeUpStore, name: str) -> tuple[int, int]:
+    """(model_id, split_id) of a model in the ledger."""
     with connect(store.dsn) as conn:
         split = make_split(conn, "gaia_source", SEED)
         model_id = start_model(conn, name, Path(name), store.features, {}, split, None)
         conn.commit()
-    pack_blocks(store.dsn, model_id, store.features, split, SEED)
-    return StarStream(store.dsn, model_id, store.features)
+    return model_id, split
 
 
 def matrix(block: StarBlock) -> np.ndarray:

@@ -164,8 +164,11 @@ class _Job:
         return kinds
 
     def write(self, on_progress=None, should_stop=None) -> int:
-        from msacat.catalog.enrich.write_enriched import write_chunks
+        import torch
 
+        from msacat.catalog.enrich.write_enriched import LANES, write_chunks
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // LANES))  # each lane predicts for itself
         return write_chunks(
             self.dsn,
             self.run_id,

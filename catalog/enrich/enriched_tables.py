@@ -80,6 +80,15 @@ def create_run_tables(conn: Connection, run_id: int, kinds: list[str]) -> None:
                 ),
             )
         )
+        for column in columns:
+            if column.type.endswith(
+                "]"
+            ):  # nobody asks for an array's most common elements; finding them takes ANALYZE a second
+                conn.execute(
+                    sql.SQL("ALTER TABLE {} ALTER {} SET STATISTICS 0").format(
+                        table, sql.Identifier(column.name)
+                    )
+                )
         about = f"What run {run_id} wrote; enriched.{kind} shows the published runs."
         conn.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(about)))
         for column in columns:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,12 +28,13 @@ from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.register_survey import reference_spec
-from msacat.catalog.stream.star_rows import condition, require_stars, row_bytes, unpack_rows
+from msacat.catalog.stream.star_rows import condition, read_rows, require_stars, unpack_rows
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 
 STARS_A_CHUNK = 20_000
-STARS_A_MESSAGE = 1024  # about 2 MB with XP
+LANES = 2
+STARS_A_BLOCK = 4096
 HALF = K // 2
 
 
@@ -142,48 +145,94 @@ def write_chunks(
     kinds: list[str],
     on_progress: Callable[[int], Any] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    lanes: int = LANES,
 ) -> int:
     """Take chunks nobody holds until none is left; returns stars written by this worker.
 
-    Raises Interrupted when `should_stop()` turns true; the chunk in work is rolled back or committed whole.
+    So many `lanes` have a chunk in work at once, each with its own connection: while the server reads or writes
+    the stars of one, the other's are predicted. `predict` is called from several threads.
+    Raises Interrupted when `should_stop()` turns true; the chunks in work are rolled back or committed whole.
     """
     worker = f"{socket.gethostname()}:{os.getpid()}"
+    failed, one_at_a_time = threading.Event(), threading.Lock()
     written = 0
-    with connect(dsn) as conn:
-        columns = require_stars(conn)
-        bands = bands_of(conn)
-        while True:
-            if should_stop and should_stop():
-                raise Interrupted(f"run {run_id} stopped after {written} stars of this worker",
-                                  next_step=f"msacat enrich --resume {run_id}")  # fmt: skip
-            chunk = conn.execute(
-                "SELECT chunk, first_source_id, last_source_id FROM msacat.run_chunks "
-                "WHERE run_id = %s AND NOT done ORDER BY chunk FOR UPDATE SKIP LOCKED LIMIT 1",
-                [run_id],
-            ).fetchone()
-            if chunk is None:
-                conn.commit()
-                return written
-            n_stars = 0
-            for block in read_stars(
-                conn, features, columns, _chosen(conn, run_id, request), chunk[1], chunk[2]
-            ):
-                predicted = predict(block)
-                for kind in kinds:
-                    batch = _batch(kind, bands, run_id, block, predicted, features)
-                    copy_batches(conn, run_table(run_id, kind), batch.schema.names, [batch])
-                n_stars += len(block)
-            fault_point("enrich.before_ledger")
-            conn.execute(
-                "UPDATE msacat.run_chunks SET done = true, n_stars = %s, worker = %s, finished = clock_timestamp() "
-                "WHERE run_id = %s AND chunk = %s",
-                [n_stars, worker, run_id, chunk[0]],
-            )
-            fault_point("enrich.before_commit")
-            conn.commit()
+
+    def count(n_stars: int) -> None:
+        nonlocal written
+        with one_at_a_time:
             written += n_stars
             if on_progress:
                 on_progress(n_stars)
+
+    def lane() -> None:
+        try:
+            with connect(dsn) as conn:
+                write = _ChunkWriter(conn, run_id, request, features, predict, kinds, worker)
+                while not failed.is_set():
+                    if should_stop and should_stop():
+                        raise Interrupted(f"run {run_id} stopped after {written} stars of this worker",
+                                          next_step=f"msacat enrich --resume {run_id}")  # fmt: skip
+                    if (n_stars := write.next_chunk()) is None:
+                        return
+                    count(n_stars)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(lanes, thread_name_prefix="msacat-enrich") as pool:
+        try:
+            for finished in as_completed([pool.submit(lane) for _ in range(lanes)]):
+                finished.result()
+        except BaseException:
+            failed.set()
+            raise
+    return written
+
+
+class _ChunkWriter:
+    """One lane: a connection, and what it needs to write a chunk."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        run_id: int,
+        request: RunRequest,
+        features: StarFeatures,
+        predict: Callable[[StarBlock], Predicted],
+        kinds: list[str],
+        worker: str,
+    ) -> None:
+        self.conn, self.run_id, self.features, self.predict = conn, run_id, features, predict
+        self.kinds, self.worker = kinds, worker
+        self.columns, self.bands = require_stars(conn), bands_of(conn)
+        self.chosen = _chosen(conn, run_id, request)
+
+    def next_chunk(self) -> int | None:
+        """Claim a chunk, write and commit it; stars written, None if none is left."""
+        chunk = self.conn.execute(
+            "SELECT chunk, first_source_id, last_source_id FROM msacat.run_chunks "
+            "WHERE run_id = %s AND NOT done ORDER BY chunk FOR UPDATE SKIP LOCKED LIMIT 1",
+            [self.run_id],
+        ).fetchone()
+        if chunk is None:
+            self.conn.commit()
+            return None
+        n_stars = 0
+        for block in read_stars(self.conn, self.features, self.columns, self.chosen, chunk[1], chunk[2]):
+            predicted = self.predict(block)
+            for kind in self.kinds:
+                batch = _batch(kind, self.bands, self.run_id, block, predicted, self.features)
+                copy_batches(self.conn, run_table(self.run_id, kind), batch.schema.names, [batch])
+            n_stars += len(block)
+        fault_point("enrich.before_ledger")
+        self.conn.execute(
+            "UPDATE msacat.run_chunks SET done = true, n_stars = %s, worker = %s, finished = clock_timestamp() "
+            "WHERE run_id = %s AND chunk = %s",
+            [n_stars, self.worker, self.run_id, chunk[0]],
+        )
+        fault_point("enrich.before_commit")
+        self.conn.commit()
+        return n_stars
 
 
 def read_stars(
@@ -193,22 +242,15 @@ def read_stars(
     chosen: sql.Composable,
     first: int,
     last: int,
-):
-    """Yield StarBlocks of the chosen stars with first <= source_id <= last, in the order of source_id."""
-    query = sql.SQL(
-        "SELECT string_agg(bytes, ''::bytea ORDER BY place) FROM ("
-        " SELECT {row} AS bytes, row_number() OVER (ORDER BY s.source_id) - 1 AS place FROM matched.stars s"
-        " WHERE s.source_id BETWEEN {first} AND {last} AND {chosen}) x GROUP BY place / {n} ORDER BY place / {n}"
-    ).format(row=row_bytes(features, columns), first=first, last=last, chosen=chosen, n=STARS_A_MESSAGE)
-    payloads: list[bytes] = []
-    with conn.cursor(binary=True) as cursor:
-        for (payload,) in cursor.execute(query):
-            payloads.append(payload)
-            if len(payloads) == 4:
-                yield unpack_rows(b"".join(payloads), features)[0]
-                payloads = []
-    if payloads:
-        yield unpack_rows(b"".join(payloads), features)[0]
+) -> list[StarBlock]:
+    """Blocks of the chosen stars with first <= source_id <= last, in the order of source_id."""
+    # A chunk is a sliver of every table: index look-ups, never a hash of a whole survey.
+    conn.execute("SET LOCAL enable_hashjoin = off")
+    tail = sql.SQL(
+        "FROM matched.stars s WHERE s.source_id BETWEEN {} AND {} AND {} ORDER BY s.source_id"
+    ).format(first, last, chosen)
+    rows = read_rows(conn, features, columns, tail, STARS_A_BLOCK)
+    return [unpack_rows(some, features)[0] for some in rows]
 
 
 def _chosen(conn: Connection, run_id: int, request: RunRequest) -> sql.Composable:

@@ -23,8 +23,8 @@ from msacat.catalog.stream.star_rows import (
     band_bits,
     condition,
     hide_shared,
+    read_rows,
     require_stars,
-    row_bytes,
     unpack_rows,
 )
 from msacat.catalog.surveys.star_block import K, StarBlock
@@ -79,25 +79,24 @@ def pack_blocks(
             writer.execute(comment_on_column("learned", f"blocks_{model_id}", name, words))
         # EXTERNAL: float32 does not compress, and decompressing would cost more than reading
         writer.execute(sql.SQL("ALTER TABLE {} ALTER payload SET STORAGE EXTERNAL").format(table))
-        query = _packing_query(features, columns, chosen, split_id, seed, _removing_mask(reader))
+        tail = _in_random_order(chosen, features, split_id, seed, _removing_mask(reader))
         counts = dict.fromkeys(PARTS, 0)
         total = _estimated_stars(reader)
         done = 0
-        with reader.cursor(name="pack", binary=True) as cursor:
-            cursor.itersize = 4
-            cursor.execute(query)
-            for part, block_no, payload in cursor:
-                block, shared_B = unpack_rows(payload, features)
-                hide_shared(block, shared_B, bits)
-                writer.execute(
-                    sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)").format(table),
-                    [part, block_no, len(block), encode_block(block)],
-                    binary=True,
-                )
-                counts[part] += len(block)
-                done += len(block)
-                if on_progress:
-                    on_progress(done, total)
+        for part, block_no, rows in _cut_into_blocks(
+            read_rows(reader, features, columns, tail, STARS_A_BLOCK, lead=_PART_NUMBER)
+        ):
+            block, shared_B = unpack_rows(rows, features)
+            hide_shared(block, shared_B, bits)
+            writer.execute(
+                sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)").format(table),
+                [part, block_no, len(block), encode_block(block)],
+                binary=True,
+            )
+            counts[part] += len(block)
+            done += len(block)
+            if on_progress:
+                on_progress(done, total)
         if empty := [part for part in PARTS if not counts[part]]:
             raise InputRejected(
                 f"too few stars: none to {' and '.join(empty)}",
@@ -214,29 +213,39 @@ def _drain(ahead: queue.Queue) -> None:
         ahead.get_nowait()
 
 
-def _packing_query(
-    features: StarFeatures,
-    columns: list[str],
-    chosen: sql.Composable,
-    split_id: int,
-    seed: int,
-    removing: int,
+_PART_NUMBER = sql.SQL("array_position({}::text[], p.part)::bigint").format(sql.Literal(list(PARTS)))
+
+
+def _in_random_order(
+    chosen: sql.Composable, features: StarFeatures, split_id: int, seed: int, removing: int
 ) -> sql.Composed:
+    """FROM, WHERE and ORDER BY: the stars of one part after another, each part in the order of a hash."""
     some_magnitude = sql.SQL("coalesce({}) IS NOT NULL").format(
         sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in features.band_names)
     )
     return sql.SQL(
-        "SELECT part, (place / {n})::integer AS block, string_agg(bytes, ''::bytea ORDER BY place) FROM ("
-        " SELECT p.part, {row} AS bytes, row_number() OVER"
-        "  (PARTITION BY p.part ORDER BY hashint8extended(s.source_id, {seed}), s.source_id) - 1 AS place"
-        " FROM matched.stars s JOIN msacat.split_sets d ON d.split_id = {split}"
+        "FROM matched.stars s JOIN msacat.split_sets d ON d.split_id = {split}"
         " JOIN msacat.splits p ON p.split_id = d.split_id AND p.cell = s.source_id / d.cell_divisor"
         " WHERE {chosen} AND {some} AND s.quality & {removing} = 0"
-        ") shuffled GROUP BY 1, 2"
-    ).format(
-        n=STARS_A_BLOCK, row=row_bytes(features, columns), seed=seed, split=split_id,
-        chosen=chosen, some=some_magnitude, removing=removing,
-    )  # fmt: skip
+        " ORDER BY 1, hashint8extended(s.source_id, {seed}), s.source_id"
+    ).format(seed=seed, split=split_id, chosen=chosen, some=some_magnitude, removing=removing)
+
+
+def _cut_into_blocks(rows_read: Iterator[np.ndarray]) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(part, number of the block in it, its rows): every block full but the last of a part."""
+    part, block_no, waiting = 0, 0, np.zeros(0)
+    for rows in rows_read:
+        for run in np.split(rows, np.flatnonzero(np.diff(rows["lead"])) + 1):
+            if run["lead"][0] != part:
+                if len(waiting):
+                    yield PARTS[part - 1], block_no, waiting
+                part, block_no, waiting = int(run["lead"][0]), 0, run[:0]
+            waiting = np.concatenate([waiting, run])
+            while len(waiting) >= STARS_A_BLOCK:
+                yield PARTS[part - 1], block_no, waiting[:STARS_A_BLOCK]
+                block_no, waiting = block_no + 1, waiting[STARS_A_BLOCK:]
+    if len(waiting):
+        yield PARTS[part - 1], block_no, waiting
 
 
 def _removing_mask(conn: Connection) -> int:
