@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types format demo bench clean
+.PHONY: help setup test lint types format demo evaluate evaluate-full bench clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: $(STAMP) ## Install what is missing: PostgreSQL and Q3C from Debian, msacat and its packages in .venv
 
@@ -30,6 +30,12 @@ demo: setup ## Real stars and a simulated sky, from survey files to enriched tab
 bench: setup ## Time every stage beside what one would use instead, into benchmarks/results (25 minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/run_benchmarks.py
+
+evaluate: setup ## Repeat the tables of docs/accuracy.md from the stored weights (an hour); M67=FILE adds the cluster M67
+	$(BIN)/python benchmarks/accuracy.py $(if $(M67),--m67 $(M67))
+
+evaluate-full: setup ## Train and judge everything that is not recorded yet (many hours; goes on where it was interrupted)
+	$(BIN)/python benchmarks/accuracy.py --full $(if $(M67),--m67 $(M67))
 
 lint: setup ## Check style and which part may import which
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +57,21 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="Name in the records [default: sky, or sky-dirty].")
     ] = None,
+    test_stars: Annotated[
+        int | None,
+        typer.Option(
+            "--test-stars", min=100, help="Judge on so many test stars, drawn at random [default: all]."
+        ),
+    ] = None,
+    oracle: Annotated[
+        Path | None,
+        typer.Option(
+            "--oracle",
+            help="Another, clean sky of many stars: adds the method oracle, the floor.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", help="JSON file the records go to; what is in it is not done again."),
@@ -91,14 +106,16 @@ def evaluate(
     """
     from msacat.catalog.errors import Interrupted
     from msacat.model.evaluate.accuracy_page import accuracy_page
-    from msacat.model.evaluate.all_methods import METHODS, OWN, PROBE
+    from msacat.model.evaluate.all_methods import METHODS, OWN, PROBE, make_methods
     from msacat.model.evaluate.answer_files import AnswerFiles
     from msacat.model.evaluate.compare_methods import compare_methods
+    from msacat.model.evaluate.opponents.own_model import TrainedHere
     from msacat.model.evaluate.record_file import RecordFile
 
     be_quiet(quiet)
     kind = _only_one(sky, apogee, m67)
-    wanted = _chosen(methods, METHODS[kind], "method")
+    known = [name for name in METHODS[kind] if name != "oracle" or oracle is not None]
+    wanted = _chosen(methods, known, "method")
     ways = _chosen(regimes, _regimes_of(kind), "regime")
     stored = _load(model, device) if model is not None and {OWN, PROBE} & set(wanted) else None
     seed = _seed_of(seed, stored)
@@ -110,11 +127,13 @@ def evaluate(
         stars as opened,
     ):
         folds, table = opened
+        folds = [fold.fewer(test_stars) for fold in folds] if test_stars else folds
         be_quiet(quiet)
         stamp = {"seed": seed, "commit": _commit(), "stars": max(fold.n_stars for fold in folds),
                  "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}  # fmt: skip
         file.adopt(table.records)
-        players = _players(wanted, stored, minutes, device, cache or Path(scratch))
+        own = stored or TrainedHere(minutes, device, (cache or Path(scratch)) / "models")
+        players = make_methods(wanted, own, _oracle(oracle, folds[0].features) if oracle else None)
         answers = AnswerFiles(cache / "answers") if cache else None
         for records in compare_methods(folds, players, ways, file.has, say, answers):
             file.add([r | stamp for r in records])
@@ -166,7 +185,7 @@ def _regimes_of(kind: str) -> tuple[str, ...]:
     return {"sky": SKY_REGIMES, "apogee": APOGEE_REGIMES, "m67": M67_REGIMES}[kind]
 
 
-def _chosen(given: str | None, known: tuple[str, ...], what: str) -> list[str]:
+def _chosen(given: str | None, known: Sequence[str], what: str) -> list[str]:
     from msacat.catalog.errors import UsageError
 
     names = list(dict.fromkeys(given.split(","))) if given else list(known)
@@ -200,13 +219,11 @@ def _seed_of(seed: int | None, stored: Any) -> int:
     return own
 
 
-def _players(wanted: list[str], stored: Any, minutes: float, device: str, folder: Path) -> list[Any]:
-    """The methods wanted, our own trained here if no model was given."""
-    from msacat.model.evaluate.all_methods import make_methods
-    from msacat.model.evaluate.opponents.own_model import TrainedHere
+def _oracle(sky: Path, features: Any) -> Any:
+    from msacat.model.evaluate.opponents.oracle import Oracle
+    from msacat.model.evaluate.read_truth import fingerprint, noise_free_stars
 
-    own = stored or TrainedHere(minutes, device, folder / "models")
-    return make_methods(wanted, own)
+    return Oracle(noise_free_stars(sky, features), fingerprint(sky))
 
 
 def _commit() -> str:

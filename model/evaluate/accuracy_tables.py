@@ -13,7 +13,7 @@ from msacat.model.evaluate.regimes import REGIMES
 CONVENTIONAL = (
     "median_colour", "colour_locus", "knn", "iterative_ridge", "missforest", "lightgbm", "em_gaussian", "xgboost", "mlp",
 )  # fmt: skip
-PARTIAL = ("gaiaxpy", "oracle")
+PARTIAL = ("gaiaxpy",)
 FEWEST_IN_MEAN = 100  # test stars of a band; with fewer its NMAD is too uncertain to enter a mean
 #: What a regime's mean is over; other regimes': the bands.
 QUANTITIES = {
@@ -53,7 +53,7 @@ def against_of(dataset: str) -> str:
 
 def mixture_of(dataset: str) -> str:
     """The mixture that counts: the robust one where stars are not clean."""
-    return "mfa" if dataset == "sky" else "mfa-robust"
+    return "mfa" if dataset.startswith("sky") and "dirty" not in dataset else "mfa-robust"
 
 
 def summarise(records: list[dict], against: str | None = None) -> list[Summary]:

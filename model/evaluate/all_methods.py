@@ -16,6 +16,7 @@ from msacat.model.evaluate.opponents.iterative_ridge import IterativeRidge
 from msacat.model.evaluate.opponents.median_colour import MedianColour
 from msacat.model.evaluate.opponents.missforest import MissForest
 from msacat.model.evaluate.opponents.nearest_neighbours import NearestNeighbours
+from msacat.model.evaluate.opponents.oracle import Oracle
 from msacat.model.evaluate.opponents.own_model import OwnModel, TrainedHere
 from msacat.model.evaluate.opponents.synthetic_photometry import SyntheticPhotometry
 
@@ -28,7 +29,7 @@ _TABLES = ("median_colour", "colour_locus", "knn", "iterative_ridge", "missfores
            "mfa-robust")  # fmt: skip
 #: dataset -> its methods
 METHODS = {
-    "sky": (OWN, *_TABLES, "gaiaxpy"),
+    "sky": (OWN, *_TABLES, "gaiaxpy", "oracle"),
     "apogee": (
         OWN,
         PROBE,
@@ -44,8 +45,10 @@ METHODS = {
 }
 
 
-def make_methods(names: list[str], own: OwnModel | TrainedHere | None) -> list[Method]:
-    """Unfitted methods, `own` as the product's; UsageError for an unknown name, or where a package is not installed."""
+def make_methods(
+    names: list[str], own: OwnModel | TrainedHere | None = None, oracle: Oracle | None = None
+) -> list[Method]:
+    """Unfitted methods, `own` as the product's, `oracle` if there is one; UsageError for an unknown name, or where a package is not installed."""
     mfa = Mixture("mfa", (), 0, conventional=False)
     makers: dict[str, Callable[[], Method]] = {
         "median_colour": MedianColour,
@@ -63,6 +66,8 @@ def make_methods(names: list[str], own: OwnModel | TrainedHere | None) -> list[M
     }
     if own is not None:
         makers |= {OWN: lambda: own, PROBE: lambda: EmbeddingProbe(own)}
+    if oracle is not None:
+        makers["oracle"] = lambda: oracle
     for name in names:
         if name not in makers:
             raise UsageError(f"no method called '{name}'", expected=", ".join(makers))

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,12 @@ class EvaluationData:
             ids.update(getattr(self, part).source_id_B.tobytes() + b"|")
         what = [self.fingerprint, ids.hexdigest(), self.features.band_names, self.seed]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+    def fewer(self, n: int) -> EvaluationData:
+        """With n test stars drawn at random, under the name <dataset>-<n>."""
+        chosen = np.sort(np.random.default_rng([self.seed, n]).permutation(len(self.test))[:n])
+        truth = None if self.truth is None else self.truth.take(chosen)
+        return replace(self, name=f"{self.name}-{n}", test=self.test.take(chosen), truth=truth)
 
     def save(self, path: Path) -> None:
         """One .npz; whole or not at all."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.surveys.star_block import K
+from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 
 TRUTH_FILE = "truth.parquet"
@@ -31,6 +31,29 @@ class Truth:
 
 def truth_of(sky: Path, source_id_B: np.ndarray, features: StarFeatures) -> Truth:
     """The truth behind the stars; InputRejected where the file is missing or lacks one of them."""
+    ids, whole = _read(sky, features)
+    order = np.argsort(ids)
+    at = np.minimum(np.searchsorted(ids[order], source_id_B), len(ids) - 1)
+    rows = order[at]
+    if len(missing := source_id_B[ids[rows] != source_id_B]):
+        raise InputRejected("the truth lacks stars of the store", file=str(sky / TRUTH_FILE), column="source_id",
+                            found=f"{len(missing)} are missing, the first {missing[0]}",
+                            next_step="give the --sky the store was filled from")  # fmt: skip
+    return whole.take(rows)
+
+
+def noise_free_stars(sky: Path, features: StarFeatures) -> StarBlock:
+    """Every star of the sky as if measured without error."""
+    ids, truth = _read(sky, features)
+    keep = truth.class_B == "star"
+    stars = StarBlock.empty(int(keep.sum()), len(features.bands), len(features.scalars), len(features.labels))
+    stars.source_id_B[:] = ids[keep]
+    stars.mag_BM[:], stars.mag_err_BM[:] = truth.mag_BM[keep], 0.0
+    stars.xp_BK[:], stars.xp_err_BK[:] = truth.xp_BK[keep], 0.0
+    return stars
+
+
+def _read(sky: Path, features: StarFeatures) -> tuple[np.ndarray, Truth]:
     path = sky / TRUTH_FILE
     if not path.is_file():
         raise InputRejected("no truth beside the survey files", file=str(path), expected="a simulated sky's folder",
@@ -40,25 +63,14 @@ def truth_of(sky: Path, source_id_B: np.ndarray, features: StarFeatures) -> Trut
     halves = ["bp_coefficients", "rp_coefficients"]
     table = pq.read_table(path, columns=["source_id", "class", *bands, *halves])
     ids = table["source_id"].to_numpy()
-    order = np.argsort(ids)
-    at = np.minimum(np.searchsorted(ids[order], source_id_B), len(ids) - 1)
-    rows = order[at]
-    if len(missing := source_id_B[ids[rows] != source_id_B]):
-        raise InputRejected("the truth lacks stars of the store", file=str(path), column="source_id",
-                            found=f"{len(missing)} are missing, the first {missing[0]}",
-                            next_step="give the --sky the store was filled from")  # fmt: skip
-    mag = np.full((len(rows), len(features.bands)), np.nan)
+    mag = np.full((len(ids), len(features.bands)), np.nan)
     for m, name in enumerate(features.band_names):
         if name in bands:
-            mag[:, m] = table[name].to_numpy()[rows]
-    xp = np.concatenate(
-        [
-            table[half].combine_chunks().flatten().to_numpy().reshape(len(ids), K // 2)[rows]
-            for half in halves
-        ],
-        axis=1,
+            mag[:, m] = table[name].to_numpy()
+    xp = [table[half].combine_chunks().flatten().to_numpy().reshape(len(ids), K // 2) for half in halves]
+    return ids, Truth(
+        mag, np.concatenate(xp, axis=1).astype(np.float64), np.array(table["class"].to_pylist(), object)
     )
-    return Truth(mag, xp.astype(np.float64), np.array(table["class"].to_pylist(), object)[rows])
 
 
 def fingerprint(sky: Path) -> str:

@@ -9,17 +9,20 @@ from msacat.catalog.errors import UsageError
 from msacat.model.evaluate import all_methods
 from msacat.model.evaluate.all_methods import METHODS, make_methods
 from msacat.model.evaluate.compare_methods import compare_methods, key_of
+from msacat.model.evaluate.opponents import missforest
+from msacat.model.evaluate.opponents.oracle import Oracle
 from msacat.model.evaluate.opponents.own_model import OwnModel
+from msacat.model.evaluate.read_truth import noise_free_stars
 from msacat.model.evaluate.regimes import cases
 from msacat.model.predict_stars import StarModel
 
 SLOW = ("lightgbm", "missforest")
-QUICK = [name for name in METHODS["sky"] if name != "msacat" and name not in SLOW]
+QUICK = [name for name in METHODS["sky"] if name not in ("msacat", "oracle", *SLOW)]
 
 
 @pytest.fixture(scope="session")
 def fitted(data):
-    made = {m.name: m for m in make_methods(QUICK, None)}
+    made = {m.name: m for m in make_methods(QUICK)}
     for method in made.values():
         method.fit(data.train, data.calibrate, data.features, "survey_hidden_xp_seen", data.seed)
     return made
@@ -65,16 +68,16 @@ def test_the_models_own_answers_are_what_enrichment_writes(data, model_folder):
 
 
 def test_boosting_learns_from_masked_stars(data):
-    (boosting,) = make_methods(["lightgbm"], None)
+    (boosting,) = make_methods(["lightgbm"])
     boosting.trees = 20
     boosting.fit(data.train, data.calibrate, data.features, "xp_and_survey_hidden", 0)
-    (median,) = make_methods(["median_colour"], None)
+    (median,) = make_methods(["median_colour"])
     median.fit(data.train, data.calibrate, data.features, "", 0)
     assert _off(data, boosting, "xp_and_survey_hidden") < 0.5 * _off(data, median, "xp_and_survey_hidden")
 
 
 def test_records_of_a_regime(data):
-    methods = make_methods(["colour_locus", "gaiaxpy"], None)
+    methods = make_methods(["colour_locus", "gaiaxpy"])
     batches = list(compare_methods([data], methods, ["survey_hidden_xp_seen"]))
     assert [b[0]["method"] for b in batches] == ["colour_locus", "gaiaxpy"]
     of = {(r["dataset"], r["quantity"], r["g_bin"], r["against"]): r for r in batches[0]}
@@ -92,14 +95,14 @@ def test_records_of_a_regime(data):
 
 
 def test_the_key_is_of_data_method_settings_and_seed(data):
-    locus, forest = make_methods(["colour_locus", "knn"], None)
+    locus, forest = make_methods(["colour_locus", "knn"])
     assert key_of([data], "xp_hidden", locus) == key_of([data], "xp_hidden", locus)
     keys = {key_of([data], regime, m) for regime in ("xp_hidden", "random_cells") for m in (locus, forest)}
     assert len(keys) == 4
 
 
 def test_what_is_done_is_not_done_again(data):
-    methods = make_methods(["median_colour", "colour_locus"], None)
+    methods = make_methods(["median_colour", "colour_locus"])
     done = key_of([data], "faint_survey_hidden", methods[0])
     batches = list(compare_methods([data], methods, ["faint_survey_hidden"], done=lambda key: key == done))
     assert [b[0]["method"] for b in batches] == ["colour_locus"]
@@ -108,6 +111,53 @@ def test_what_is_done_is_not_done_again(data):
 def test_an_opponent_whose_package_is_missing_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(all_methods.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs the package lightgbm"):
-        make_methods(["lightgbm"], None)
+        make_methods(["lightgbm"])
     with pytest.raises(UsageError, match="no method called"):
-        make_methods(["crystal_ball"], None)
+        make_methods(["crystal_ball"])
+
+
+def test_the_oracle_knows_the_stars_it_is_asked_about(data, sky):
+    """With the sky itself as library it finds each star; its own noise is all that is between them."""
+    library = noise_free_stars(sky.folder, data.features)
+    assert np.isfinite(library.mag_BM).all() and (library.mag_err_BM == 0).all()
+    few = data.fewer(120)
+    assert few.name == "sky-dirty-120" and len(few.test) == len(few.truth.class_B) == 120
+    (oracle,) = make_methods(["oracle"], oracle=Oracle(library, "the sky itself"))
+    oracle.fit(few.train, few.calibrate, few.features, "", 0)
+    (locus,) = make_methods(["colour_locus"])
+    locus.fit(few.train, few.calibrate, few.features, "", 0)
+    assert _off(few, oracle) < 0.7 * _off(few, locus)
+
+
+def test_labels_are_asked_of_those_who_know_them(data, model_folder):
+    """[Fe/H] of the simulated APOGEE stars: too few to learn much, enough to be asked."""
+    own = OwnModel(StarModel.load(model_folder), "x")
+    methods = make_methods(["msacat", "msacat:probe", "colour_locus"], own)
+    batches = list(compare_methods([data], methods, ["labels_xp_seen"]))
+    assert [b[0]["method"] for b in batches] == ["msacat", "msacat:probe"]
+    for batch in batches:
+        assert {r["quantity"] for r in batch} == {"fe_h"} and {r["against"] for r in batch} == {"observed"}
+        assert all(np.isfinite(r["coverage68"]) and 0 < r["nmad"] < 1.5 for r in batch)
+
+
+@pytest.mark.parametrize("name", ["xgboost", "mlp"])
+def test_direct_regression_answers_for_its_targets(data, name):
+    if name == "xgboost":
+        pytest.importorskip("xgboost")
+    (method,) = make_methods([name])
+    method.rounds, method.epochs, method.batch = 30, 12, 32
+    method.fit(data.train, data.calibrate, data.features, "survey_hidden_xp_seen", 0)
+    (median,) = make_methods(["median_colour"])
+    median.fit(data.train, data.calibrate, data.features, "", 0)
+    assert _off(data, method) < 0.5 * _off(data, median)
+
+
+def test_forests_fill_the_table(data, monkeypatch):
+    monkeypatch.setattr(missforest, "MAX_STARS", 300)
+    monkeypatch.setattr(missforest, "ROUNDS", 1)
+    monkeypatch.setattr(missforest, "TREES", 4)
+    (forest,) = make_methods(["missforest"])
+    forest.fit(data.train, data.calibrate, data.features, "", 0)
+    (median,) = make_methods(["median_colour"])
+    median.fit(data.train, data.calibrate, data.features, "", 0)
+    assert _off(data, forest) < _off(data, median)

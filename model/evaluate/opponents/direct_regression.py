@@ -17,10 +17,12 @@ from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.regimes import cases, fe_h_of
 from msacat.model.scale_features import FeatureScaling, fit_scaling
+from msacat.model.train_config import learning_rate_factor
 
 FE_H = "fe_h"
 XGBOOST = {"eta": 0.04, "max_depth": 6, "min_child_weight": 5, "subsample": 0.8, "colsample_bytree": 0.5, "lambda": 1.0,
            "objective": "reg:squarederror", "tree_method": "hist", "nthread": 1}  # fmt: skip
+WARMUP = 0.1  # of the steps of the network's training
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -126,23 +128,23 @@ class ResidualMlp(DirectRegression):
         net = _Network(design.shape[1], self.width, self.blocks, self.dropout)
         steps = max(1, self.epochs * (len(y) // self.batch))
         optimizer = torch.optim.AdamW(net.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, steps + 1, pct_start=0.1
-        )
         generator = torch.Generator().manual_seed(seed)
         best, kept = float("inf"), {k: v.clone() for k, v in net.state_dict().items()}
+        step = 0
         for _ in range(self.epochs):
             net.train()
             for rows in torch.randperm(len(y), generator=generator).split(self.batch):
                 if len(rows) < self.batch and len(y) >= self.batch:
                     continue
+                step += 1
+                optimizer.param_groups[0]["lr"] = self.learning_rate * learning_rate_factor(
+                    step / steps, WARMUP
+                )
                 loss = nn.functional.smooth_l1_loss(net(design[rows]), target[rows], beta=0.3)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
-                if schedule.last_epoch < steps:
-                    schedule.step()
             net.eval()
             with torch.inference_mode():
                 off = float((net(design_choose) - target_choose).abs().mean())
