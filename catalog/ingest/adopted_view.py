@@ -17,6 +17,7 @@ from msacat.catalog.ingest.bind_columns import key_columns
 from msacat.catalog.ingest.clean_values import LARGEST_SOURCE_ID
 from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D, MAG_PER_RELATIVE_FLUX
 from msacat.catalog.ingest.quality_bits import quality_sql
+from msacat.catalog.store.survey_table import FLOATS, constant
 from msacat.catalog.surveys.survey_spec import Column, SurveySpec
 
 #: types of the archive's column a stored type can be read from without loss; ids and positions must be exact
@@ -178,18 +179,18 @@ def _number(column: Column, value: sql.Composable, bounds: tuple[float, float] |
     kind = _type(column)
     if bounds is None:
         return sql.SQL("({})::{}").format(value, kind)
-    low, high = (sql.Literal(repr(b)) for b in bounds)
+    low, high = (constant(b, column.type if column.type in FLOATS else "double precision") for b in bounds)
     if column.type == "real":
         # PostgreSQL raises an error where a double does not fit a real, too large or too small
         return sql.SQL(
-            "CASE WHEN {v} BETWEEN -1e38 AND 1e38 THEN CASE WHEN {r} BETWEEN {low}::real AND {high}::real THEN {r} END END"
+            "CASE WHEN {v} BETWEEN -1e38 AND 1e38 THEN CASE WHEN {r} BETWEEN {low} AND {high} THEN {r} END END"
         ).format(
             v=value, low=low, high=high,
             r=sql.SQL("(CASE WHEN abs({v}) < 1e-37 THEN 0 ELSE {v} END)::real").format(v=value),
         )  # fmt: skip
-    return sql.SQL(
-        "CASE WHEN {v} BETWEEN {low}::double precision AND {high}::double precision THEN ({v})::{kind} END"
-    ).format(v=value, low=low, high=high, kind=kind)
+    return sql.SQL("CASE WHEN {v} BETWEEN {low} AND {high} THEN ({v})::{kind} END").format(
+        v=value, low=low, high=high, kind=kind
+    )
 
 
 def _computed(column: Column, sources: tuple[Source, ...], release: str | None) -> sql.Composed:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
+from msacat.catalog.store.survey_table import FLOATS, constant, nearest_real
 from msacat.catalog.surveys.survey_spec import QualityCut, SurveySpec
 
 _COMPARE = {
@@ -56,7 +57,8 @@ def _fails(cut: QualityCut, values: pa.Array) -> np.ndarray:
     else:
         # at the stored precision: a published 0.2 does not exceed a limit of 0.2 because a real rounds it up
         found = values.fill_null(0.0).to_numpy(zero_copy_only=False)
-        wanted = [found.dtype.type(v) for v in _values(cut)]
+        single = found.dtype == np.float32
+        wanted = [found.dtype.type(nearest_real(v) if single else v) for v in _values(cut)]
     return _holds(cut, found, wanted) & known
 
 
@@ -118,5 +120,4 @@ def _literal(value: object, kind: str) -> sql.Composable:
         return sql.Literal(str(value))
     if kind == "boolean":
         return sql.Literal(bool(value))
-    kind = kind if kind in ("real", "double precision") else "double precision"
-    return sql.SQL("{}::{}").format(sql.Literal(repr(value)), sql.SQL(kind))  # type: ignore[arg-type]
+    return constant(float(value), kind if kind in FLOATS else "double precision")  # type: ignore[arg-type]

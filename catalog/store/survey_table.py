@@ -5,12 +5,14 @@ Nothing here talks to a server; register_survey.py does.
 
 from __future__ import annotations
 
+import numpy as np
 from psycopg import sql
 
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.surveys.survey_spec import Column, QualityCut, SurveySpec
 
 FLOATS = ("real", "double precision")
+_REALS = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
 MATCHED_ROLES = ("photometry", "labels")
 
 QUALITY = Described("Bits of the survey file's quality cuts that this row fails.", "", "meta.code.qual")
@@ -86,8 +88,8 @@ def column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
         # The bounds are cast to the column's own type, so that a real equal to its bound passes.
         low, high = column.range or _position_range(spec, column) or (-1e38, 1e38)
         parts.append(
-            sql.SQL("CHECK ({0} BETWEEN {1}::{3} AND {2}::{3})").format(
-                name, sql.Literal(str(low)), sql.Literal(str(high)), sql.SQL(column.type)
+            sql.SQL("CHECK ({} BETWEEN {} AND {})").format(
+                name, constant(low, column.type), constant(high, column.type)
             )
         )
     elif column.type.endswith("]"):
@@ -98,6 +100,18 @@ def column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
             )
         )
     return sql.SQL(" ").join(parts)
+
+
+def nearest_real(value: float) -> float:
+    """The single-precision number a limit means; the largest there is for one that is larger still."""
+    return float(np.float32(np.clip(value, *_REALS)))
+
+
+def constant(value: float, kind: str) -> sql.Composed:
+    """A constant of type real or double precision; the server itself refuses 1e-50 or 1e300 as a real."""
+    if kind == "real":
+        value = nearest_real(value)
+    return sql.SQL("{}::{}").format(sql.Literal(repr(float(value))), sql.SQL(kind))  # type: ignore[arg-type]
 
 
 def _position_range(spec: SurveySpec, column: Column) -> tuple[float, float] | None:

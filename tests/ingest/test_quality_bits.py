@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -63,18 +63,27 @@ class OneCut:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts_with_values())
+@example(
+    (
+        "real",
+        QualityCut(bit=1, name="cut", description="made up", column="c", bad_if="in", value=[4e-113, 1e300]),
+        [0.0, 0.2],
+    )
+)
 def test_numpy_and_sql_agree(conn, case):
     kind, cut, values = case
     spec = OneCut(kind, cut)
     column = pa.array(values, ARROW[kind])
     here = quality_of(spec, {"c": column}, len(values)).tolist()
-    conn.execute(sql.SQL("CREATE TEMPORARY TABLE t (n integer, c {}) ON COMMIT DROP").format(sql.SQL(kind)))
-    batch = pa.record_batch({"n": pa.array(range(len(values)), pa.int32()), "c": column})
-    copy_batches(conn, sql.Identifier("t"), ["n", "c"], [batch])
-    there = conn.execute(
-        sql.SQL("SELECT {} FROM t ORDER BY n").format(quality_sql(spec, {"c": sql.SQL("c")}))
-    ).fetchall()
-    conn.rollback()
+    with conn.transaction(force_rollback=True):
+        conn.execute(
+            sql.SQL("CREATE TEMPORARY TABLE t (n integer, c {}) ON COMMIT DROP").format(sql.SQL(kind))
+        )
+        batch = pa.record_batch({"n": pa.array(range(len(values)), pa.int32()), "c": column})
+        copy_batches(conn, sql.Identifier("t"), ["n", "c"], [batch])
+        there = conn.execute(
+            sql.SQL("SELECT {} FROM t ORDER BY n").format(quality_sql(spec, {"c": sql.SQL("c")}))
+        ).fetchall()
     assert here == [q for (q,) in there]
 
 

@@ -104,6 +104,18 @@ def test_an_added_column_refuses_nan_too(conn):
             )
 
 
+def test_a_range_no_real_can_hold_makes_a_table_all_the_same(conn):
+    spec = builtin_specs()["twomass_psc"]
+    j = spec.bands[0].mag
+    columns = [c.model_dump() | ({"range": (1e-60, 1e300)} if c.name == j else {}) for c in spec.columns]
+    register_survey(conn, changed(spec, columns=columns))
+    insert = f"INSERT INTO survey.twomass_psc (twomass_id, ra, dec, {j}, file_id) VALUES ('a', 0, 0, {{}}, 1)"
+    for value in ("'Infinity'", "-1"):
+        with pytest.raises(psycopg.errors.CheckViolation), conn.transaction():
+            conn.execute(insert.format(value))
+    conn.execute(insert.format("12.5"))
+
+
 @pytest.mark.parametrize(
     ("table", "key", "value", "answer"),
     [
