@@ -8,9 +8,11 @@ snapshot: ingest may go on while a model trains.
 from __future__ import annotations
 
 import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from psycopg import Connection, sql
@@ -31,7 +33,7 @@ from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 
 STARS_A_BLOCK = 2048
-READ_AHEAD = 3
+READ_AHEAD, READERS = 3, 2  # blocks; connections
 _BLOCK_COLUMNS = {
     "part": Described("train, calibrate or test.", "", "meta.code"),
     "block": Described(
@@ -154,46 +156,46 @@ class StarStream:
     def blocks(self, part: str, epoch: int, seed: int, skip: int = 0) -> Iterator[StarBlock]:
         """Each star of `part` once, in an order that (part, epoch, seed) fixes, from the block after `skip`.
 
-        A reader thread with its own connection keeps a few blocks ahead.
+        Threads with connections of their own keep a few blocks ahead.
         """
         directory = self._directory(part)
         rng = np.random.default_rng([seed, epoch, PARTS.index(part)])
         order = rng.permutation(len(directory))
-        ahead: queue.Queue = queue.Queue(maxsize=READ_AHEAD)
-        stop = threading.Event()
-        wanted = [directory[i][0] for i in order[skip:]]
-        thread = threading.Thread(target=self._read, args=(part, wanted, ahead, stop), daemon=True)
-        thread.start()
-        try:
-            for block_no in wanted:
-                item = ahead.get()
-                if isinstance(item, BaseException):
-                    raise item
-                inside = np.random.default_rng([seed, epoch, PARTS.index(part), 1 + block_no])
-                yield item.take(inside.permutation(len(item)))
-        finally:
-            stop.set()
-            while thread.is_alive():
-                _drain(ahead)
-                thread.join(timeout=0.05)
+        coming = iter([directory[i][0] for i in order[skip:]])
+        idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
 
-    def _read(self, part: str, wanted: list[int], ahead: queue.Queue, stop: threading.Event) -> None:
+        def read(block_no: int) -> StarBlock:
+            try:
+                conn = idle.get_nowait()
+            except queue.Empty:
+                conn = connect(self.dsn, autocommit=True)
+            try:
+                block = self._read(conn, part, block_no)
+            finally:
+                idle.put(conn)
+            inside = np.random.default_rng([seed, epoch, PARTS.index(part), 1 + block_no])
+            return block.take(inside.permutation(len(block)))
+
+        pool = ThreadPoolExecutor(READERS, thread_name_prefix="msacat-stream")
         try:
-            with connect(self.dsn, autocommit=True) as conn:
-                query = sql.SQL("SELECT n_stars, payload FROM {} WHERE part = %s AND block = %s").format(
-                    blocks_table(self.model_id)
-                )
-                for block_no in wanted:
-                    if stop.is_set():
-                        return
-                    row = conn.execute(query, [part, block_no], binary=True).fetchone()
-                    if row is None:
-                        raise InputRejected(
-                            f"packed block {part} {block_no} is gone", next_step="train again"
-                        )
-                    ahead.put(decode_block(row[1], row[0], self.features))
-        except BaseException as error:
-            ahead.put(error)
+            ahead = deque(pool.submit(read, block_no) for block_no in islice(coming, READ_AHEAD))
+            while ahead:
+                block = ahead.popleft().result()
+                ahead.extend(pool.submit(read, block_no) for block_no in islice(coming, 1))
+                yield block
+        finally:
+            pool.shutdown(cancel_futures=True)
+            while not idle.empty():
+                idle.get().close()
+
+    def _read(self, conn: Connection, part: str, block_no: int) -> StarBlock:
+        query = sql.SQL("SELECT n_stars, payload FROM {} WHERE part = %s AND block = %s").format(
+            blocks_table(self.model_id)
+        )
+        row = conn.execute(query, [part, block_no], binary=True).fetchone()
+        if row is None:
+            raise InputRejected(f"packed block {part} {block_no} is gone", next_step="train again")
+        return decode_block(row[1], row[0], self.features)
 
     def _directory(self, part: str) -> list[tuple[int, int]]:
         with connect(self.dsn, autocommit=True) as conn:
@@ -206,11 +208,6 @@ class StarStream:
 def drop_blocks(conn: Connection, model_id: int) -> None:
     """Remove the packed blocks of a model."""
     conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(blocks_table(model_id)))
-
-
-def _drain(ahead: queue.Queue) -> None:
-    while not ahead.empty():
-        ahead.get_nowait()
 
 
 _PART_NUMBER = sql.SQL("array_position({}::text[], p.part)::bigint").format(sql.Literal(list(PARTS)))
