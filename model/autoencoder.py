@@ -1,6 +1,7 @@
 """The network: corrects the prior's posterior in units of its sigma, embeds the star, reads labels.
 
     inputs ─▶ residual MLP ─▶ embedding (64) ─▶ decoder ─▶ (delta, log scale) of every cell
+         │                           ├────────▶ linear read-out of cells and labels (training only)
          └───────────────────────────┴────────▶ label heads (mean, log sigma)
 
 For every cell it is given the prior's posterior mean and log sigma, the measurement's distance from that
@@ -25,13 +26,19 @@ QUANTITIES = ("fe_h", "teff", "logg")
 
 @dataclass
 class Output:
-    """mean_BD, sd_BD scaled cells (noise-free star); embedding_BE; label mean and sd in scaled label units."""
+    """mean_BD, sd_BD scaled cells (noise-free star); embedding_BE; label mean and sd in scaled label units.
+
+    read_*: the same, linear in the embedding.
+    """
 
     mean_BD: Tensor
     sd_BD: Tensor
     embedding_BE: Tensor
     label_BQ: Tensor
     label_sd_BQ: Tensor
+    read_BD: Tensor
+    read_label_BQ: Tensor
+    read_label_sd_BQ: Tensor
 
 
 class ResidualBlock(nn.Module):
@@ -56,6 +63,10 @@ class Autoencoder(nn.Module):
         self.enter = nn.Linear(n_inputs, width)
         self.encoder = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
         self.to_embedding = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, EMBEDDING))
+        # Corrections alone need little knowledge of the star. What is near in the embedding should be alike in
+        # everything, so cells and labels must be readable from it by a straight line.
+        self.read_cells = nn.Linear(EMBEDDING, n_cells)
+        self.read_labels = nn.Linear(EMBEDDING, 2 * len(QUANTITIES))
         self.from_embedding = nn.Linear(EMBEDDING, width)
         self.decoder = ResidualBlock(width)
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * n_cells))
@@ -79,7 +90,7 @@ class Autoencoder(nn.Module):
             for block in self.encoder:
                 h = block(h)
         embedding = self.to_embedding(h.float())
-        h = self.from_embedding(embedding)
+        h = h + self.from_embedding(embedding)
         with narrow:
             h = self.decoder(h)
         delta, log_scale = self.leave(h.float()).chunk(2, dim=1)
@@ -91,7 +102,17 @@ class Autoencoder(nn.Module):
             for block in self.label_blocks:
                 h = block(h)
         label, log_sd = self.label_leave(h.float()).chunk(2, dim=1)
-        return Output(mean, sd, embedding, label, torch.exp(log_sd.clamp(-6, 4)))
+        read_label, read_log_sd = self.read_labels(embedding).chunk(2, dim=1)
+        return Output(
+            mean,
+            sd,
+            embedding,
+            label,
+            _positive(log_sd),
+            self.read_cells(embedding),
+            read_label,
+            _positive(read_log_sd),
+        )
 
     def _inputs(self, cells: CellTensors, prior: Posterior) -> Tensor:
         see = prior.visible_BD
@@ -110,6 +131,10 @@ class Autoencoder(nn.Module):
             ],
             dim=1,
         )
+
+
+def _positive(log_sd: Tensor) -> Tensor:
+    return torch.exp(log_sd.clamp(-6, 4))
 
 
 def _start_at_zero(layers: nn.Sequential) -> None:

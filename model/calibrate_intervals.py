@@ -1,9 +1,9 @@
-"""Split-conformal factors: what the predicted sigmas must be multiplied by to cover 68 % and 95 %.
+"""Factors: what the predicted sigmas must be multiplied by to hold the star's true value 68 % and 95 % of the time.
 
-The score of a held-out value is |measured − predicted| / sqrt(sd² + measurement error²); its quantile over
-stars of the same kind is the factor. Kinds: band × G (1 mag) × spectrum visible or not; six groups of
-coefficients × G; label × spectrum visible or not. A kind with few stars leans on the next coarser one
-(band × spectrum, band, all bands), with weight n / (n + N0).
+Fitted on stars that trained nothing, by kind: band × G (1 mag) × spectrum visible or not; six groups of coefficients
+× G; label × spectrum visible or not. The noise of the held-out measurements is taken out (deconvolve_errors.py); how
+much larger than stated it is in each band is fitted too. A kind with few stars leans on the next coarser one (band ×
+spectrum, band, all bands).
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msacat.model.deconvolve_errors import Errors, fit_errors, fit_noise
 from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
-N0 = (60.0, 200.0)  # stars at which a kind counts as much as its parent, by level
+NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
+PSEUDO = 30.0  # values as which the coarser kind counts in a finer one
+SHAPE_PSEUDO = 1_000.0  # of all bands, in the shape of one
+PSEUDO_XP = 3_000.0  # coefficients of one star are not independent
+MAX_VALUES = 20_000  # of a group of coefficients in one G bin
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open
 #: Coefficients of one half by order: the first few carry the flux, the last are noise.
 COEFFICIENT_GROUP_K = np.concatenate([[0] * 5 + [1] * 10 + [2] * 40, [3] * 5 + [4] * 10 + [5] * 40])
@@ -27,12 +32,14 @@ class Calibration:
     """Factors by level (68 %, 95 %), on sigma: X = spectrum visible (0 no, 1 yes), T = G bin.
 
     band_VMTX, xp_VPT (P = 6 coefficient groups), label_VLX; n_* the stars behind them.
+    noise_M: real over stated measurement error (floor included) of each band.
     """
 
     band_VMTX: np.ndarray
     xp_VPT: np.ndarray
     label_VLX: np.ndarray
     n_band_MTX: np.ndarray
+    noise_M: np.ndarray
 
     def bands(self, g_B: np.ndarray, xp_seen_B: np.ndarray) -> np.ndarray:
         """factor_VBM."""
@@ -57,6 +64,12 @@ class Calibration:
         return Calibration(**arrays)
 
 
+def holds(d: np.ndarray, sd: np.ndarray, var: np.ndarray, factor_V: np.ndarray) -> np.ndarray:
+    """bool, level first: is the observed value inside the interval of the true one, widened by its own noise?"""
+    z_V = np.array(NORMAL).reshape(-1, *[1] * d.ndim)
+    return np.abs(d) <= np.sqrt((factor_V * sd) ** 2 + z_V**2 * var)
+
+
 def g_bin(g_B: np.ndarray) -> np.ndarray:
     return np.digitize(np.nan_to_num(g_B, nan=30.0), G_EDGES)
 
@@ -64,51 +77,62 @@ def g_bin(g_B: np.ndarray) -> np.ndarray:
 def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     """Factors from held-out predictions of stars that trained nothing."""
     M, T, L = n_bands, len(G_EDGES) + 1, n_labels
-    has_xp = held.value_BD.shape[1] > M
-    z, t = held.deviations(), g_bin(held.g_B)
-    seen = held.xp_seen_B.astype(int)
-    band = np.ones((2, M, T, 2))
-    xp = np.ones((2, N_GROUPS, T))
+    t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
+    band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
+    noise = np.ones(M)
+    cells = _Cells(held)
+    for m in range(M):
+        noise[m] = fit_noise(*cells.of(held.scored_BD[:, m], m))
+    cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
+    # Parent of all: every band together; a standard normal if there is nothing at all.
+    everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), PSEUDO, shape=True)
+    for m in range(M):
+        use = held.scored_BD[:, m]
+        of_band = cells.errors(use, m, everything, SHAPE_PSEUDO, shape=True)
+        for x in (0, 1):
+            of_half = cells.errors(use & (seen == x), m, of_band, PSEUDO)
+            for b in range(T):
+                kind = use & (seen == x) & (t == b)
+                n_band[m, b, x] = kind.sum()
+                band[:, m, b, x] = _factors(cells.errors(kind, m, of_half, PSEUDO))
+    xp = np.ones((2, N_GROUPS, T)) * np.array(NORMAL)[:, None, None]
+    if held.value_BD.shape[1] > M:
+        for p in range(N_GROUPS):
+            columns = M + np.flatnonzero(p == COEFFICIENT_GROUP_K)
+            of_group = cells.errors(
+                held.scored_BD[:, columns], columns, Errors.of_nobody(), PSEUDO, shape=True
+            )
+            for b in range(T):
+                kind = held.scored_BD[:, columns] & (t == b)[:, None]
+                xp[:, p, b] = _factors(cells.errors(kind, columns, of_group, PSEUDO_XP))
     label = np.ones((2, L, 2))
-    n_band = np.zeros((M, T, 2), np.int64)
-    for v, level in enumerate(LEVELS):
-        # Parent of all: every band together; a standard normal if there is nothing at all.
-        everything = _factor(z[:, :M][held.scored_BD[:, :M]], level, _normal(level), N0[v])
-        for m in range(M):
-            use = held.scored_BD[:, m]
-            of_band = _factor(z[use, m], level, everything, N0[v])
-            for x in (0, 1):
-                of_half = _factor(z[use & (seen == x), m], level, of_band, N0[v])
-                for b in range(T):
-                    kind = use & (seen == x) & (t == b)
-                    n_band[m, b, x] = kind.sum()
-                    band[v, m, b, x] = _factor(z[kind, m], level, of_half, N0[v])
-        if has_xp:
-            for p in range(N_GROUPS):
-                cells = np.zeros(z.shape[1], bool)
-                cells[M:] = p == COEFFICIENT_GROUP_K
-                use = held.scored_BD & cells
-                of_group = _factor(z[use], level, _normal(level), N0[v])
-                for b in range(T):
-                    xp[v, p, b] = _factor(z[use & (t == b)[:, None]], level, of_group, 50 * N0[v])
-        label_z = np.abs(held.label_BL - held.label_mean_BL) / np.hypot(held.label_sd_BL, held.label_err_BL)
-        for j in range(L):
-            use = np.isfinite(label_z[:, j])
-            of_label = _factor(label_z[use, j], level, _normal(level), N0[v])
-            for x in (0, 1):
-                label[v, j, x] = _factor(label_z[use & (seen == x), j], level, of_label, N0[v])
-    return Calibration(band, xp, label, n_band)
+    for j in range(L):
+        d = (held.label_BL - held.label_mean_BL)[:, j]
+        sd, var = held.label_sd_BL[:, j], held.label_err_BL[:, j] ** 2
+        use = np.isfinite(d)
+        of_label = fit_errors(d[use], sd[use], var[use], Errors.of_nobody(), PSEUDO, shape=True)
+        for x in (0, 1):
+            kind = use & (seen == x)
+            label[:, j, x] = _factors(fit_errors(d[kind], sd[kind], var[kind], of_label, PSEUDO))
+    return Calibration(band, xp, label, n_band, noise)
 
 
-def _factor(z: np.ndarray, level: float, parent: float, n0: float) -> float:
-    """Conformal quantile of `z`, shrunk towards `parent` where there are few."""
-    n = len(z)
-    if n == 0:
-        return parent
-    rank = min(1.0, level * (n + 1) / n)  # the finite-sample quantile of split conformal prediction
-    own = float(np.quantile(z, rank, method="higher"))
-    return float((n * own + n0 * parent) / (n + n0))
+class _Cells:
+    """Observed − predicted, sigma and noise variance of every cell."""
+
+    def __init__(self, held: HeldOut) -> None:
+        self.d = held.value_BD.astype(np.float64) - held.mean_BD
+        self.sd, self.var = held.sd_BD.astype(np.float64), held.var_BD.astype(np.float64)
+
+    def of(self, use: np.ndarray, columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(d, sd, var) of the cells in `use`; of very many, an even sample."""
+        d, sd, var = (a[:, columns][use] for a in (self.d, self.sd, self.var))
+        step = max(1, len(d) // MAX_VALUES)
+        return d[::step], sd[::step], var[::step]
+
+    def errors(self, use: np.ndarray, columns, parent: Errors, pseudo: float, shape: bool = False) -> Errors:
+        return fit_errors(*self.of(use, columns), parent, pseudo, shape)
 
 
-def _normal(level: float) -> float:
-    return {0.68: 0.99446, 0.95: 1.95996}[level]
+def _factors(errors: Errors) -> list[float]:
+    return [errors.factor(level) for level in LEVELS]

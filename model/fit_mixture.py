@@ -22,8 +22,10 @@ PRIOR_PSI = 0.05
 
 
 def default_size(n_stars: int, n_cells_seen: int) -> tuple[int, int]:
-    """(components, latent) that `n_stars` can support: 8 x 14 from 20,000 stars with spectra."""
+    """(components, latent) that `n_stars` can support: 8 x 14 from 12,000 stars with spectra, 24 x 12 from 50,000."""
     latent = max(1, min(14, n_cells_seen - 1, 2 + n_cells_seen // 4))
+    if n_stars >= 50_000:
+        return 24, min(12, latent)
     for least, components in ((12_000, 8), (3_000, 4), (600, 2)):
         if n_stars >= least:
             return components, latent
@@ -112,7 +114,10 @@ def _em(prior, x, s, known, passes, generator, check, until) -> None:
             )
             step += 1
             _maximise(prior, averages, len(x))
-            residual, variance = prior._leave_one_out(expected, x[rows], visible)
+            residual, variance = prior._leave_one_out(
+                expected.weight_CBD, expected.factor_CBD, expected.factor_var_CBD, expected.log_joint_CB,
+                x[rows], visible,
+            )  # fmt: skip
             variance = (variance - extra[rows]).clamp_min(1e-8)
             far = (residual**2 / (OUTLIER_SIGMA**2 * variance)).clamp(1, 1e4)
             extra[rows] = torch.where(visible, variance * (far**2 - 1), 0.0)

@@ -43,10 +43,6 @@ class HeldOut:
     g_B: np.ndarray
     xp_seen_B: np.ndarray
 
-    def deviations(self) -> np.ndarray:
-        """|measured − predicted| / sigma of both together."""
-        return np.abs(self.value_BD - self.mean_BD) / np.sqrt(self.sd_BD**2 + self.var_BD)
-
     @staticmethod
     def concatenate(parts: list[HeldOut]) -> HeldOut:
         return HeldOut(

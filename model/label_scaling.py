@@ -19,11 +19,19 @@ MIN_LABELS = 20
 
 @dataclass(frozen=True)
 class LabelScaling:
-    """Fitted on training stars. n_L labelled stars; center_Q, scale_Q in transformed units; offset fitted?"""
+    """Fitted on training stars.
+
+    center_Q, scale_Q   of the transformed quantity
+    low_Q, high_Q       central 99.8 % of the training labels, scaled: outside, a label is an extrapolation
+    n_L                 labelled stars
+    fitted_L            the survey's scale has a fitted offset
+    """
 
     features: StarFeatures
     center_Q: np.ndarray
     scale_Q: np.ndarray
+    low_Q: np.ndarray
+    high_Q: np.ndarray
     n_L: np.ndarray
     fitted_L: np.ndarray
 
@@ -41,6 +49,7 @@ class LabelScaling:
     def to_json(self) -> dict:
         return {
             "center": self.center_Q.tolist(), "scale": self.scale_Q.tolist(),
+            "low": self.low_Q.tolist(), "high": self.high_Q.tolist(),
             "n": self.n_L.tolist(), "fitted": self.fitted_L.tolist(),
         }  # fmt: skip
 
@@ -50,6 +59,8 @@ class LabelScaling:
             features,
             np.asarray(data["center"], np.float64),
             np.asarray(data["scale"], np.float64),
+            np.asarray(data["low"], np.float64),
+            np.asarray(data["high"], np.float64),
             np.asarray(data["n"], np.int64),
             np.asarray(data["fitted"], bool),
         )
@@ -73,8 +84,12 @@ class LabelScaling:
         return mean, sd
 
     def offset_in_units(self, label: int, offset: float) -> float:
-        """A fitted offset in dex (for teff: in dex of temperature)."""
-        return float(offset * self.scale_Q[self.quantity_of_label[label]])
+        """A fitted offset in the label's unit: dex; K at the median temperature."""
+        q = self.quantity_of_label[label]
+        if QUANTITIES[q] == "teff":
+            median = 10.0 ** self.center_Q[q]
+            return float(median * (10.0 ** (offset * self.scale_Q[q]) - 1))
+        return float(offset * self.scale_Q[q])
 
 
 def fit_label_scaling(features: StarFeatures, block: StarBlock) -> LabelScaling:
@@ -84,6 +99,7 @@ def fit_label_scaling(features: StarFeatures, block: StarBlock) -> LabelScaling:
     value, _ = _transform(features, block.label_BL, block.label_err_BL)
     n = np.isfinite(value).sum(0).astype(np.int64)
     center, scale = np.zeros(Q), np.ones(Q)
+    lowest, highest = np.full(Q, -3.0), np.full(Q, 3.0)
     center[QUANTITIES.index("teff")], scale[QUANTITIES.index("teff")] = 3.7, 0.1
     for q in range(Q):
         seen = np.concatenate(
@@ -92,6 +108,7 @@ def fit_label_scaling(features: StarFeatures, block: StarBlock) -> LabelScaling:
         if len(seen) >= MIN_LABELS:
             low, center[q], high = np.percentile(seen, [16, 50, 84])
             scale[q] = max((high - low) / 2, 0.01)
+            lowest[q], highest[q] = (np.percentile(seen, [0.1, 99.9]) - center[q]) / scale[q]
     # Without a survey on the reference scale there is nothing to be offset from.
     anchored = {
         q
@@ -105,7 +122,7 @@ def fit_label_scaling(features: StarFeatures, block: StarBlock) -> LabelScaling:
         ],
         bool,
     )
-    return LabelScaling(features, center, scale, n, fitted)
+    return LabelScaling(features, center, scale, lowest, highest, n, fitted)
 
 
 def _transform(features: StarFeatures, label_BL: np.ndarray, err_BL: np.ndarray):

@@ -5,7 +5,7 @@ A star of component k is x = mu_k + W_k z + e + noise, z ~ N(0, I_q), e ~ N(0, d
 (Cappé & Moulines 2009); with per-cell noise the E-step is that of extreme deconvolution (Bovy, Hogg &
 Roweis 2011) with low-rank covariances. The network then predicts corrections to this posterior.
 
-Suffixes: B stars, D cells, C components, Q latent dimensions.
+Suffixes: B stars, D cells, C components, K the likeliest of them, Q latent dimensions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 MAX_PRECISION = 1e5  # scaled units: keeps I + W'DW far from float32's limits
 DROP_SIGMA = 4.0  # leave-one-out residual beyond which a visible cell is not believed
+LIKELIEST = 4  # components of a mixture that are asked about one star
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -103,18 +104,20 @@ class MixturePrior(nn.Module):
 
     def _posterior_once(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Posterior:
         e = self._expect(x_BD, s_BD, visible_BD)
-        residual = x_BD[None] - e.factor_CBD
-        gain = e.weight_CBD * self.psi_CD[:, None]  # 0 where not visible
-        mean = e.factor_CBD + gain * residual
-        var = self.psi_CD[:, None] * (1 - gain) + (1 - gain) ** 2 * e.factor_var_CBD
-        r = e.resp_CB[:, :, None]
-        mean_BD = (r * mean).sum(0)
-        second = (r * (var + (mean - mean_BD) ** 2)).sum(0)
+        p = self._likeliest(e)
+        residual = x_BD[None] - p.factor_KBD
+        gain = p.weight_KBD * p.psi_KBD  # 0 where not visible
+        mean = p.factor_KBD + gain * residual
+        var = p.psi_KBD * (1 - gain) + (1 - gain) ** 2 * p.factor_var_KBD
+        r = torch.softmax(p.log_joint_KB, 0)
+        mean_BD = (r[:, :, None] * mean).sum(0)
+        second = (r[:, :, None] * (var + (mean - mean_BD) ** 2)).sum(0)
 
-        loo_residual, loo_var = self._leave_one_out(e, x_BD, visible_BD)
+        loo_residual, loo_var = self._leave_one_out(
+            p.weight_KBD, p.factor_KBD, p.factor_var_KBD, p.log_joint_KB, x_BD, visible_BD
+        )
         loo_z = torch.where(visible_BD, loo_residual / loo_var.sqrt(), 0.0)
         used = visible_BD.sum(1).clamp_min(1)
-        distance = (e.resp_CB * e.chi2_CB).sum(0) / used
         return Posterior(
             mean_BD,
             second.clamp_min(1e-12).sqrt(),
@@ -122,20 +125,54 @@ class MixturePrior(nn.Module):
             loo_z,
             visible_BD,
             torch.zeros_like(visible_BD),
-            distance,
+            (r * p.chi2_KB).sum(0) / used,
         )
 
-    def _leave_one_out(self, e: _Expectation, x_BD: Tensor, visible_BD: Tensor) -> tuple[Tensor, Tensor]:
+    def _likeliest(self, e: _Expectation) -> _Likeliest:
+        """Each star's own few components: with many, all but a few have no say in it, yet would cost as much."""
+        psi_CBD = self.psi_CD[:, None].expand_as(e.weight_CBD)
+        if self.components <= LIKELIEST:
+            return _Likeliest(
+                e.log_joint_CB, e.chi2_CB, e.weight_CBD, e.factor_CBD, e.factor_var_CBD, psi_CBD
+            )
+        log_joint_KB, which_KB = e.log_joint_CB.topk(LIKELIEST, 0)
+        star_B = torch.arange(e.log_joint_CB.shape[1], device=which_KB.device)
+        return _Likeliest(
+            log_joint_KB,
+            e.chi2_CB[which_KB, star_B],
+            e.weight_CBD[which_KB, star_B],
+            e.factor_CBD[which_KB, star_B],
+            e.factor_var_CBD[which_KB, star_B],
+            self.psi_CD[which_KB],
+        )
+
+    @torch.no_grad()
+    def leave_one_out(self, value_BD: Tensor, var_BD: Tensor, visible_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """(measured − predicted from the star's other visible cells, its variance with noise); read where visible."""
+        p = self._likeliest(self._expect(value_BD, var_BD, visible_BD))
+        return self._leave_one_out(
+            p.weight_KBD, p.factor_KBD, p.factor_var_KBD, p.log_joint_KB, value_BD, visible_BD
+        )
+
+    def _leave_one_out(
+        self,
+        weight_KBD: Tensor,
+        factor_KBD: Tensor,
+        factor_var_KBD: Tensor,
+        log_joint_KB: Tensor,
+        x_BD: Tensor,
+        visible_BD: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """(measured − predicted from the other visible cells, its variance with noise) of every cell.
 
         The cell's own Gaussian factor is divided out of the posterior of every component, and out of the
         responsibilities: exact for the mixture, at the cost of a few elementwise operations.
         """
-        keep = (1 - e.factor_var_CBD * e.weight_CBD).clamp_min(1e-4)
-        residual = (x_BD[None] - e.factor_CBD) / keep
-        variance = e.factor_var_CBD / keep + 1 / e.weight_CBD.clamp_min(1e-12)
+        keep = (1 - factor_var_KBD * weight_KBD).clamp_min(1e-4)
+        residual = (x_BD[None] - factor_KBD) / keep
+        variance = factor_var_KBD / keep + 1 / weight_KBD.clamp_min(1e-12)
         log_p = -0.5 * (residual**2 / variance + torch.log(variance) + LOG_2PI)
-        r = torch.softmax(torch.where(visible_BD[None], e.log_joint_CB[:, :, None] - log_p, 0.0), 0)
+        r = torch.softmax(torch.where(visible_BD[None], log_joint_KB[:, :, None] - log_p, 0.0), 0)
         mean = (r * residual).sum(0)
         return mean, (r * (variance + (residual - mean) ** 2)).sum(0)
 
@@ -182,6 +219,18 @@ class _Expectation:
     chi2_CB: Tensor
     log_joint_CB: Tensor  # log pi_k + log p_k(visible cells)
     log_like_B: Tensor
+
+
+@dataclass
+class _Likeliest:
+    """Of the likeliest components of every star; names as in _Expectation."""
+
+    log_joint_KB: Tensor
+    chi2_KB: Tensor
+    weight_KBD: Tensor
+    factor_KBD: Tensor
+    factor_var_KBD: Tensor
+    psi_KBD: Tensor
 
 
 def _write_rows(post: Posterior, rows: Tensor, part: Posterior) -> None:

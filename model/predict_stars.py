@@ -41,7 +41,7 @@ class Prediction:
     bp_observed_B, rp_observed_B  bool
     embedding_BE float32[64]
     fe_h_B, fe_h_lo_B, fe_h_hi_B  dex, with the 16 and 84 % limits; teff_B, teff_err_B K; logg_B, logg_err_B
-    label_suspect_B  bool, the star is unlike the training stars
+    label_suspect_B  bool, the star is unlike the training stars, or a label beyond those of 99.8 % of them
     has_input_B  bool; False = nothing was measured: every value NaN
     """
 
@@ -159,7 +159,7 @@ class StarModel:
             bp_observed_B=bp_seen,
             rp_observed_B=rp_seen,
             embedding_BE=_f32(embedding.reshape(-1, EMBEDDING)),
-            label_suspect_B=outside & has_input,
+            label_suspect_B=(outside | self._beyond_labels(out)) & has_input,
             has_input_B=has_input,
             **labels,
         )
@@ -219,6 +219,12 @@ class StarModel:
             "logg_B": _f32(mean[:, g]),
             "logg_err_B": _f32(err[:, g]),
         }
+
+    def _beyond_labels(self, out: Output) -> np.ndarray:
+        labels = self.network.labels
+        mean = out.label_BQ.cpu().numpy()
+        beyond = (mean < labels.low_Q) | (mean > labels.high_Q)
+        return (beyond & labels.supported_quantities).any(1)
 
     def _label_factor(self, xp_seen: np.ndarray) -> np.ndarray:
         """68 % factor_BQ, by the survey with most labels of each quantity."""

@@ -44,6 +44,7 @@ class FeatureScaling:
     err_mag_T: np.ndarray  # mag, grid of `err_MT`
     err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
     through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra
+    noise_D: np.ndarray  # real over stated error (fit_noise_scale.py); 1 until fitted
     synthetic: SyntheticBands
 
     @property
@@ -83,7 +84,7 @@ class FeatureScaling:
         raw = _normalise(self.features, block, self._colour_medians(), self.proxy_width_M, self.g0, derived)
         M = self.n_bands
         value = (raw.value - self.center_D) / self.scale_D
-        var = raw.var / self.scale_D**2
+        var = raw.var / self.scale_D**2 * self.noise_D**2
         if self.features.xp:
             missing_err = raw.observed[:, M:] & ~np.isfinite(var[:, M:])
             var[:, M:] = np.where(missing_err, self.xp_typical_K**2, var[:, M:] + XP_FLOOR**2)
@@ -200,6 +201,7 @@ def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -
         grid,
         table,
         through_xp,
+        np.ones(D),
         synthetic,
     )
 

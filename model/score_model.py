@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msacat.model.calibrate_intervals import holds
 from msacat.model.held_out import REGIMES, HeldOut, hold_out
 from msacat.model.predict_stars import StarModel
 from msacat.model.train_config import StarStream
@@ -62,7 +63,9 @@ def score(
 def _of_regime(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
     scaling, M, calibration = model.scaling, model.scaling.n_bands, model.stored.calibration
     out: list[Score] = []
+    difference = held.value_BD - held.mean_BD
     factor = calibration.bands(held.g_B, held.xp_seen_B)
+    inside = holds(difference[:, :M], held.sd_BD[:, :M], held.var_BD[:, :M] * calibration.noise_M**2, factor)
     names = {False: "survey_hidden_no_xp", True: "survey_hidden_xp_seen"}
     if regime in ("survey_hidden", "xp_and_survey_hidden"):
         for m, band in enumerate(scaling.features.bands):
@@ -71,20 +74,14 @@ def _of_regime(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
                 name = names[seen] if regime == "survey_hidden" else regime
                 out += _score(
                     band.name, name, "mag",
-                    (held.mean_BD[use, m] - held.value_BD[use, m]) * scaling.scale_D[m],
-                    held.deviations()[use, m], factor[:, use, m],
+                    -difference[use, m] * scaling.scale_D[m],
+                    inside[:, use, m],
                 )  # fmt: skip
     if regime == "xp_hidden":
         use = held.scored_BD[:, M:]
-        difference = (held.mean_BD - held.value_BD)[:, M:]
-        out += _score(
-            "xp",
-            regime,
-            "scatter",
-            difference[use],
-            held.deviations()[:, M:][use],
-            calibration.coefficients(held.g_B)[:, use],
-        )
+        factor = calibration.coefficients(held.g_B)
+        inside = holds(difference[:, M:], held.sd_BD[:, M:], held.var_BD[:, M:], factor)
+        out += _score("xp", regime, "scatter", -difference[:, M:][use], inside[:, use])
     if regime in ("as_observed", "xp_hidden"):
         out += _labels(model, held, regime)
     return out
@@ -96,7 +93,7 @@ def _labels(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
     seen = regime == "as_observed"
     labels = model.network.labels
     factor = model.stored.calibration.labels(held.xp_seen_B)
-    z = np.abs(held.label_BL - held.label_mean_BL) / np.hypot(held.label_sd_BL, held.label_err_BL)
+    inside = holds(held.label_BL - held.label_mean_BL, held.label_sd_BL, held.label_err_BL**2, factor)
     for j, label in enumerate(model.scaling.features.labels):
         use = np.isfinite(held.label_BL[:, j]) & (held.xp_seen_B == seen)
         difference = (held.label_mean_BL - held.label_BL)[use, j] * labels.scale_Q[
@@ -111,14 +108,13 @@ def _labels(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
             "xp_seen" if seen else "xp_hidden",
             _UNITS[label.quantity],
             difference,
-            z[use, j],
-            factor[:, use, j],
+            inside[:, use, j],
         )
     return out
 
 
 def _score(
-    quantity: str, regime: str, unit: str, difference: np.ndarray, z: np.ndarray, factor: np.ndarray
+    quantity: str, regime: str, unit: str, difference: np.ndarray, inside_V: np.ndarray
 ) -> list[Score]:
     n = len(difference)
     if n < MIN_SCORED:
@@ -133,7 +129,7 @@ def _score(
             bias,
             float(1.4826 * np.median(np.abs(difference - bias))),
             float(np.sqrt(np.mean(difference**2))),
-            float(np.mean(z <= factor[0])),
-            float(np.mean(z <= factor[1])),
+            float(np.mean(inside_V[0])),
+            float(np.mean(inside_V[1])),
         )
     ]

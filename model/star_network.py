@@ -46,7 +46,7 @@ class StarNetwork(nn.Module):
         return prior, self.network(cells, prior, autocast)
 
     def offsets(self) -> dict[str, float]:
-        """Fitted offsets: bands in mag (synthetic − survey), labels in dex (survey − reference scale)."""
+        """Fitted offsets: bands in mag (synthetic − survey), labels in dex or K (survey − reference scale)."""
         found = self.consistency.report()
         for j, label in enumerate(self.scaling.features.labels):
             if self.labels.fitted_L[j] and self.labels.n_L[j]:

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore,
 from msacat.model.devices import Workers, choose_autocast, choose_device
 from msacat.model.finish_training import finish_training
 from msacat.model.fit_mixture import fit_mixture
+from msacat.model.fit_noise_scale import fit_noise_scale
 from msacat.model.label_scaling import LabelScaling, fit_label_scaling
 from msacat.model.mixture_prior import MixturePrior
 from msacat.model.scale_features import FeatureScaling, fit_scaling
@@ -34,6 +36,7 @@ from msacat.model.training_batches import BatchFeeder, Position
 from msacat.model.training_loss import batch_losses
 
 MIN_STARS = 20
+NOISE_STARS, NOISE_PASSES = 15_000, 3  # of the prior that judges the stated errors
 FINISH_SHARE = 0.12  # of a budget in minutes, left for calibration and scores
 PRIOR_SHARE = 0.3  # of a budget in minutes, the most the prior may take
 #: May differ when a run is continued: they change when and where, never what.
@@ -116,10 +119,10 @@ class _Run:
         sample = self._sample()
         scaling = fit_scaling(self.stream.features, sample)
         labels = fit_label_scaling(self.stream.features, sample)
-        cells = scaling.encode(sample).to(self.device)
         budget = None if self.config.minutes is None else PRIOR_SHARE * 60 * self.config.minutes
+        scaling = replace(scaling, noise_D=self._noise_scale(scaling, sample, budget))
         prior = fit_mixture(
-            cells,
+            scaling.encode(sample).to(self.device),
             self.config.components,
             self.config.latent,
             self.config.seed,
@@ -130,6 +133,15 @@ class _Run:
         self._build(scaling, labels, prior)
         self.workers.same_as_first(list(self.model.state_dict().values()))
         self.notes += what_is_skipped(self.model)
+
+    def _noise_scale(self, scaling: FeatureScaling, sample: StarBlock, budget: float | None) -> np.ndarray:
+        """Real over stated errors, by a small prior fitted for the purpose."""
+        cells = scaling.encode(sample.take(np.arange(min(len(sample), NOISE_STARS)))).to(self.device)
+        small = fit_mixture(
+            cells, None, None, self.config.seed, NOISE_PASSES,
+            check=self._stop_before_first_step, seconds=None if budget is None else budget / 4,
+        )  # fmt: skip
+        return fit_noise_scale(small, cells, scaling.n_bands)
 
     def _sample(self) -> StarBlock:
         """The first stars of epoch 0, in random order by contract: a random sample."""

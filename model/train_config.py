@@ -53,14 +53,15 @@ class TrainConfig:
     label_width: int = 256
     components: int | None = None  # None: by the number of stars
     latent: int | None = None
-    prior_stars: int = 30_000  # sample for scaling and prior
-    prior_passes: int = 3
+    prior_stars: int = 60_000  # sample for scaling and prior
+    prior_passes: int = 6
     max_drops: int = 2  # visible cells a star may lose as outliers
     hiding: HidingPolicy = field(default_factory=HidingPolicy)
     xp_weight: float = 0.5
     visible_weight: float = 0.1
     label_weight: float = 0.5
     consistency_weight: float = 0.05
+    embedding_weight: float = 0.2
     calibrate_stars: int = 8_000
     checkpoint_seconds: float = 60.0
     checkpoint_steps: int | None = None  # instead of seconds
@@ -102,7 +103,7 @@ class StepReport:
     epoch: int
     progress: float  # 0..1 of the budget
     loss: float
-    losses: dict[str, float]  # bands, xp, visible, labels, consistency
+    losses: dict[str, float]  # bands, visible, xp, labels, consistency, embedding
     gradient_norm: float
     learning_rate: float
     stars_per_second: float

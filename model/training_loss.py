@@ -9,6 +9,8 @@ from msacat.model.reconstruction_loss import label_loss, reconstruction_loss
 from msacat.model.star_network import StarNetwork
 from msacat.model.training_batches import TrainingBatch
 
+READ_CLIP = 10.0  # scaled units; a wild star must not shape the embedding
+
 
 def batch_losses(
     model: StarNetwork,
@@ -44,18 +46,22 @@ def batch_losses(
     if model.scaling.n_xp:
         losses["xp"] = nll(hidden, xp)
         total = total + config.xp_weight * (losses["xp"] + config.visible_weight * nll(seen, xp))
+
+    def label_nll(mean_BQ: Tensor, sd_BQ: Tensor) -> Tensor:
+        offset_L = model.label_offset_L * model.fitted_L
+        return label_loss(label, label_err, offset_L, model.quantity_L, mean_BQ, sd_BQ)
+
     if label.shape[1]:
-        losses["labels"] = label_loss(
-            label,
-            label_err,
-            model.label_offset_L * model.fitted_L,
-            model.quantity_L,
-            out.label_BQ,
-            out.label_sd_BQ,
-        )
+        losses["labels"] = label_nll(out.label_BQ, out.label_sd_BQ)
         total = total + config.label_weight * losses["labels"]
     if model.consistency.active:
         losses["consistency"] = model.consistency(out.mean_BD, out.sd_BD, cells.norm_B)
         total = total + config.consistency_weight * losses["consistency"]
+    # The embedding must hold what is predicted of the star, hidden cells included.
+    aim = out.mean_BD.detach().clamp(-READ_CLIP, READ_CLIP)
+    losses["embedding"] = nn.functional.huber_loss(out.read_BD, aim)
+    if label.shape[1]:
+        losses["embedding"] = losses["embedding"] + label_nll(out.read_label_BQ, out.read_label_sd_BQ)
+    total = total + config.embedding_weight * losses["embedding"]
     losses["total"] = total
     return losses

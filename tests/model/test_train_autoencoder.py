@@ -37,7 +37,7 @@ def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_pa
     assert [s.step for s in steps] == list(range(1, 61)) and report.steps == 60
     losses = [s.loss for s in steps]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.3
-    assert set(steps[0].losses) == {"bands", "visible", "xp", "labels", "consistency"}
+    assert set(steps[0].losses) == {"bands", "visible", "xp", "labels", "consistency", "embedding"}
     assert steps[-1].progress == 1.0 and all(s.gradient_norm > 0 for s in steps)
     assert report.stars == {"train": 2400, "calibrate": 800, "test": 800}
     assert latest_checkpoint(tmp_path / "m") is None  # the finished model replaces them

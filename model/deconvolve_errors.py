@@ -1,0 +1,120 @@
+"""How large the errors of predictions are once the noise of what they are compared with is taken out.
+
+A held-out value differs from its prediction by the prediction's error and by its own noise. Where the noise is the larger,
+intervals that cover the observations exactly can be wrong by any factor about the star. So u = error / predicted sigma
+is given the distribution `scale` × a mixture of normals of zero mean and fixed widths (the ash prior of Stephens 2017,
+Biostatistics 18, 275), convolved with every value's own noise. Quantiles of the mixture are the factors. One more
+component, as wide as twenty sigmas of noise, takes wrong measurements away.
+
+Suffixes: N values, J widths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+WIDTHS_J = np.geomspace(0.25, 6.0, 10)  # of u / scale
+OUTLIER_NOISE = 20.0  # sigmas of noise: as in reconstruction_loss
+ROUNDS = 150
+STEP = np.log(4.0) / 8  # of the grids of logarithms
+SCALE_GRID = np.exp(STEP * np.arange(-8, 9))  # around the scale leaned on
+NOISE_GRID = np.exp(STEP * np.arange(-5, 7))  # real over stated noise
+NOISE_PRIOR = 0.15  # 1 sigma of its logarithm: stated errors are roughly right
+NOISE_SAMPLE = 4_000
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Distribution of u: scale × widths, with their weights; the last weight is that of wrong measurements."""
+
+    scale: float
+    weight_J: np.ndarray
+
+    @staticmethod
+    def of_nobody() -> Errors:
+        """Sigmas about right, one value in a hundred wrong."""
+        weight = np.append(np.exp(-0.5 * (np.log(WIDTHS_J) / 0.2) ** 2), 0.0)
+        weight *= 0.99 / weight.sum()
+        weight[-1] = 0.01
+        return Errors(1.0, weight)
+
+    def factor(self, level: float) -> float:
+        """Half-width, in predicted sigmas, of the interval that holds `level` of the errors."""
+        share = self.weight_J[:-1] / self.weight_J[:-1].sum()
+        low, high = 0.0, 40.0
+        for _ in range(50):
+            middle = 0.5 * (low + high)
+            inside = float(share @ _erf(middle / (WIDTHS_J * np.sqrt(2))))
+            low, high = (middle, high) if inside < level else (low, middle)
+        return self.scale * 0.5 * (low + high)
+
+
+def fit_errors(
+    d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray, parent: Errors, pseudo: float, shape: bool = False
+) -> Errors:
+    """Scale of the errors `d_N`, leaning on `parent` as on `pseudo` values; with `shape` the weights too.
+
+    d_N observed − predicted; sd_N predicted sigma; var_N noise variance of the observed values, all in one unit.
+    Noise hides shapes more than scales: shapes are for large samples only.
+    """
+    if not len(d_N):
+        return parent
+    scale = _best_scale(d_N, sd_N, var_N, parent, pseudo)[0]
+    if not shape:
+        return Errors(scale, parent.weight_J)
+    density = np.exp(_log_density(d_N, scale * sd_N, var_N))
+    weight = parent.weight_J
+    for _ in range(ROUNDS):
+        total = (density @ weight).clip(1e-300)
+        weight = (weight * (density.T @ (1 / total)) + pseudo * parent.weight_J) / (len(density) + pseudo)
+    return Errors(_best_scale(d_N, sd_N, var_N, Errors(scale, weight), pseudo)[0], weight)
+
+
+def fit_noise(d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray) -> float:
+    """Real noise over stated noise, by maximum likelihood; 1 where the values cannot tell.
+
+    It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value.
+    """
+    if len(d_N) < 200:
+        return 1.0
+    step = max(1, len(d_N) // NOISE_SAMPLE)
+    d, sd, var = d_N[::step], sd_N[::step], var_N[::step]
+    found = [_best_scale(d, sd, k**2 * var, Errors.of_nobody(), 5.0)[1] for k in NOISE_GRID]
+    score = np.array(found) - 0.5 * (np.log(NOISE_GRID) / NOISE_PRIOR) ** 2
+    return float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
+
+
+def _best_scale(d, sd, var, parent: Errors, pseudo: float) -> tuple[float, float]:
+    """(scale, log likelihood there); the parent pulls with the information `pseudo` noise-free values have."""
+    score = np.empty(len(SCALE_GRID))
+    for i, by in enumerate(SCALE_GRID):
+        density = np.exp(_log_density(d, parent.scale * by * sd, var)) @ parent.weight_J
+        score[i] = np.log(density.clip(1e-300)).sum() - pseudo * np.log(by) ** 2
+    at, height = _peak(np.log(SCALE_GRID), score)
+    return float(parent.scale * np.exp(at)), height
+
+
+def _peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Top of the parabola through the three highest neighbours; an end of the grid stays where it is."""
+    i = int(np.argmax(y))
+    if not 0 < i < len(y) - 1:
+        return float(x[i]), float(y[i])
+    left, middle, right = y[i - 1 : i + 2]
+    bend = left - 2 * middle + right
+    shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return float(x[i] + shift * (x[1] - x[0])), float(middle - 0.25 * (left - right) * shift)
+
+
+def _log_density(d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray) -> np.ndarray:
+    """(N, J + 1)."""
+    narrow = WIDTHS_J**2 * sd_N[:, None] ** 2 + var_N[:, None]
+    wide = sd_N**2 + OUTLIER_NOISE**2 * var_N
+    var = np.concatenate([narrow, wide[:, None]], axis=1)
+    return -0.5 * (d_N[:, None] ** 2 / var + np.log(2 * np.pi * var))
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return torch.special.erf(torch.from_numpy(np.asarray(x, np.float64))).numpy()

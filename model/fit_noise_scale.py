@@ -1,0 +1,46 @@
+"""How much larger than stated the errors of a survey are, judged by what a star's other cells say of each cell.
+
+A cell's leave-one-out residual holds the spread of the stars, alike for all, and the cell's noise, which follows its
+stated error from star to star: fit_noise (deconvolve_errors.py) tells them apart. Bands are fitted one by one, the
+coefficients of a spectrum in the six groups that calibration uses.
+
+Suffixes: B stars, D cells, M bands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from msacat.model.calibrate_intervals import COEFFICIENT_GROUP_K, N_GROUPS
+from msacat.model.cells import CellTensors
+from msacat.model.deconvolve_errors import fit_noise
+from msacat.model.mixture_prior import MixturePrior
+
+MAX_DROPS = 3  # wrong measurements are not noise
+BATCH = 1024
+LEAST, MOST = 0.8, 3.0
+
+
+@torch.no_grad()
+def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np.ndarray:
+    """Real over stated error of every cell, noise_D; 1 where errors are not published or the stars cannot tell."""
+    deviation, spread, noise, use = [], [], [], []
+    for start in range(0, len(cells), BATCH):
+        rows = slice(start, start + BATCH)
+        x, s = cells.value_BD[rows], cells.var_BD[rows]
+        believed = prior.posterior(x, s, cells.observed_BD[rows], MAX_DROPS).visible_BD
+        residual, variance = prior.leave_one_out(x, s, believed)
+        deviation.append(residual.double().cpu().numpy())
+        spread.append((variance - s).clamp_min(1e-12).sqrt().double().cpu().numpy())
+        noise.append(s.double().cpu().numpy())
+        use.append((believed & ~cells.guessed_BD[rows] & ~cells.proxy_B[rows, None]).cpu().numpy())
+    parts = [np.concatenate(a) for a in (deviation, spread, noise, use)]
+    found = np.ones(parts[0].shape[1])
+    groups = [np.array([m]) for m in range(n_bands)]
+    if len(found) > n_bands:
+        groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
+    for columns in groups:
+        d, sd, var, seen = (a[:, columns] for a in parts)
+        found[columns] = np.clip(fit_noise(d[seen], sd[seen], var[seen]), LEAST, MOST)
+    return found
