@@ -16,6 +16,7 @@ from msacat.catalog.store.survey_table import (
     create_clean_view,
     create_match_table,
     create_table,
+    quality_statistics,
 )
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import SurveySpec
@@ -133,7 +134,7 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
         [spec.version, spec.release, spec.title, _json(spec), spec.fingerprint, spec.name],
     )
     order = view_columns(conn, "survey", f"{spec.name}_clean")
-    for statement in comments(spec, spec.name) + create_clean_view(spec, order):
+    for statement in quality_statistics(spec) + comments(spec, spec.name) + create_clean_view(spec, order):
         conn.execute(statement)
     _add_bands(conn, spec)
     refresh_star_view(conn, registered_specs(conn))

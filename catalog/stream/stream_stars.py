@@ -217,15 +217,16 @@ def _in_random_order(
     chosen: sql.Composable, features: StarFeatures, split_id: int, seed: int, removing: int
 ) -> sql.Composed:
     """FROM, WHERE and ORDER BY: the stars of one part after another, each part in the order of a hash."""
+    passing = sql.SQL(" AND s.quality & {} = 0").format(removing) if removing else sql.SQL("")
     some_magnitude = sql.SQL("coalesce({}) IS NOT NULL").format(
         sql.SQL(", ").join(sql.SQL("s.{}").format(sql.Identifier(name)) for name in features.band_names)
     )
     return sql.SQL(
         "FROM matched.stars s JOIN msacat.split_sets d ON d.split_id = {split}"
         " JOIN msacat.splits p ON p.split_id = d.split_id AND p.cell = s.source_id / d.cell_divisor"
-        " WHERE {chosen} AND {some} AND s.quality & {removing} = 0"
+        " WHERE {chosen} AND {some}{passing}"
         " ORDER BY 1, hashint8extended(s.source_id, {seed}), s.source_id"
-    ).format(seed=seed, split=split_id, chosen=chosen, some=some_magnitude, removing=removing)
+    ).format(seed=seed, split=split_id, chosen=chosen, some=some_magnitude, passing=passing)
 
 
 def _cut_into_blocks(rows_read: Iterator[np.ndarray]) -> Iterator[tuple[str, int, np.ndarray]]:
