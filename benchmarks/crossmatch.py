@@ -45,7 +45,9 @@ def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
     peers = [_q3c(sky), _astropy(sky)]
     if not (lsdb := _lsdb(sky)):
         print("crossmatch: lsdb is not installed (pip install 'msacat[bench]'): left out", file=sys.stderr)
-    memory = peak_mb(_crossmatch, sky.dsn, workers()) if size.measure_memory else 0.0
+    memory = 0.0
+    if size.measure_memory:
+        memory = peak_mb(_crossmatch, sky.dsn, workers())
     return compare(STAGE, WORK, size.gaia, sky.side(), peers + lsdb, size.rounds, memory)
 
 
@@ -62,7 +64,13 @@ class Sky:
         _store_objects(self.dsn, self.ra, self.dec)
 
     def side(self) -> Side:
-        return Side("msacat", lambda: _crossmatch(self.dsn, workers()), self.check)
+        return Side("msacat", lambda: _crossmatch(self.dsn, workers()), self.check, self.forget)
+
+    def forget(self) -> None:
+        """As before the first crossmatch."""
+        with psycopg.connect(self.dsn) as conn:
+            conn.execute(f"TRUNCATE matched.{DATASET}")
+            conn.execute("DELETE FROM msacat.crossmatches")
 
     def check(self, _: object) -> None:
         with psycopg.connect(self.dsn) as conn, conn.cursor(binary=True) as cursor:
@@ -144,7 +152,7 @@ def _lsdb(sky: Sky) -> list[Side]:
 
 
 def _crossmatch(dsn: str, workers: int) -> None:
-    crossmatch(dsn, DATASET, workers=workers, restart=True)
+    crossmatch(dsn, DATASET, workers=workers)
 
 
 def objects_of(stars: MadeUpStars, n: int, seed: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
