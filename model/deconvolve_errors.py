@@ -22,8 +22,8 @@ ROUNDS = 150
 STEP = np.log(4.0) / 8  # of the grids of logarithms
 SCALE_GRID = np.exp(STEP * np.arange(-8, 9))  # around the scale leaned on
 NOISE_GRID = np.exp(STEP * np.arange(-5, 7))  # real over stated noise
-NOISE_PRIOR = 0.15  # 1 sigma of its logarithm: stated errors are roughly right
-NOISE_SAMPLE = 4_000
+NOISE_PRIOR = 0.1  # 1 sigma of its logarithm: stated errors are roughly right
+NOISE_SAMPLE = 5_000
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,19 @@ def fit_noise(d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray) -> float:
         return 1.0
     step = max(1, len(d_N) // NOISE_SAMPLE)
     d, sd, var = d_N[::step], sd_N[::step], var_N[::step]
-    found = [_best_scale(d, sd, k**2 * var, Errors.of_nobody(), 5.0)[1] for k in NOISE_GRID]
+    coarse = SCALE_GRID[::2]
+    found = [_best_scale(d, sd, k**2 * var, Errors.of_nobody(), 5.0, coarse)[1] for k in NOISE_GRID]
     score = np.array(found) - 0.5 * (np.log(NOISE_GRID) / NOISE_PRIOR) ** 2
     return float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
 
 
-def _best_scale(d, sd, var, parent: Errors, pseudo: float) -> tuple[float, float]:
+def _best_scale(d, sd, var, parent: Errors, pseudo: float, grid=SCALE_GRID) -> tuple[float, float]:
     """(scale, log likelihood there); the parent pulls with the information `pseudo` noise-free values have."""
-    score = np.empty(len(SCALE_GRID))
-    for i, by in enumerate(SCALE_GRID):
+    score = np.empty(len(grid))
+    for i, by in enumerate(grid):
         density = np.exp(_log_density(d, parent.scale * by * sd, var)) @ parent.weight_J
         score[i] = np.log(density.clip(1e-300)).sum() - pseudo * np.log(by) ** 2
-    at, height = _peak(np.log(SCALE_GRID), score)
+    at, height = _peak(np.log(grid), score)
     return float(parent.scale * np.exp(at)), height
 
 

@@ -48,8 +48,8 @@ def finish_training(
 
 
 def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: torch.device) -> Calibration:
-    """Factors from the `calibrate` part: survey hidden (twice, different surveys), and spectrum hidden too."""
-    regimes = ["survey_hidden", "survey_hidden"]
+    """Factors from the `calibrate` part: survey hidden (twice, different surveys), bands hidden, spectrum hidden too."""
+    regimes = ["survey_hidden", "survey_hidden", "cells_hidden"]
     if model.scaling.n_xp:
         regimes.append("xp_and_survey_hidden")
     held: list[HeldOut] = []

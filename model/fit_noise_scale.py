@@ -19,12 +19,12 @@ from msacat.model.mixture_prior import MixturePrior
 
 MAX_DROPS = 3  # wrong measurements are not noise
 BATCH = 1024
-LEAST, MOST = 0.8, 3.0
+LEAST, MOST = 1.12, 3.0  # below the least, the stated errors are taken as they are
 
 
 @torch.no_grad()
 def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np.ndarray:
-    """Real over stated error of every cell, noise_D; 1 where errors are not published or the stars cannot tell."""
+    """Real over stated error of every cell, noise_D; 1 where errors are unpublished, right, or beyond telling."""
     deviation, spread, noise, use = [], [], [], []
     for start in range(0, len(cells), BATCH):
         rows = slice(start, start + BATCH)
@@ -42,5 +42,6 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np
         groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
     for columns in groups:
         d, sd, var, seen = (a[:, columns] for a in parts)
-        found[columns] = np.clip(fit_noise(d[seen], sd[seen], var[seen]), LEAST, MOST)
+        factor = fit_noise(d[seen], sd[seen], var[seen])
+        found[columns] = min(factor, MOST) if factor > LEAST else 1.0
     return found

@@ -2,7 +2,8 @@
 
 Used by calibration (part `calibrate`) and by scores (part `test`): one code decides what "hidden" means.
 Regimes: `as_observed` (nothing hidden: for labels, which are never inputs), `survey_hidden` (one of the
-star's surveys, its spectrum as it is), `xp_hidden` (the spectrum), `xp_and_survey_hidden`.
+star's surveys, its spectrum as it is), `xp_hidden` (the spectrum), `xp_and_survey_hidden`; and for calibration alone
+`cells_hidden` (single bands: the rest of their survey is seen).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from msacat.model.hide_features import group_of_cells
 from msacat.model.star_network import StarNetwork
 
 REGIMES = ("as_observed", "survey_hidden", "xp_hidden", "xp_and_survey_hidden")
+CELLS_SHARE = 0.3  # of a star's bands, in `cells_hidden`
 BATCH = 1024
 
 
@@ -65,6 +67,8 @@ def hold_out(
         hidden |= group == _survey_to_hide(known, group, rng)[:, None]
     if "xp" in regime:
         hidden |= group < 0
+    if regime == "cells_hidden":
+        hidden[:, :M] = rng.random((len(known), M)) < CELLS_SHARE
     hidden[:, scaling.reference] = False
     visible = cells.observed_BD & ~hidden
     labels, label_err = model.labels.encode(block.label_BL, block.label_err_BL)

@@ -62,7 +62,7 @@ class TrainConfig:
     label_weight: float = 0.5
     consistency_weight: float = 0.05
     embedding_weight: float = 0.2
-    calibrate_stars: int = 8_000
+    calibrate_stars: int = 25_000
     checkpoint_seconds: float = 60.0
     checkpoint_steps: int | None = None  # instead of seconds
     bf16: str = "auto"  # auto, on, off
