@@ -44,6 +44,12 @@ def evaluate(
         str | None,
         typer.Option("--model", help="Name or folder of a trained model; one is trained if left out."),
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm", help="NAME=FOLDER: another trained model, judged as msacat:NAME; may be repeated."
+        ),
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.01, help="Wall time of each such training.")] = 30.0,
     methods: Annotated[
         str | None, typer.Option("--methods", help="Comma-separated: msacat and opponents [default: all].")
@@ -114,11 +120,14 @@ def evaluate(
 
     be_quiet(quiet)
     kind = _only_one(sky, apogee, m67)
+    arms = _arms(arm or [], device)
     known = [name for name in METHODS[kind] if name != "oracle" or oracle is not None]
-    wanted = _chosen(methods, known, "method")
+    wanted = _chosen(methods, [*known[:1], *arms, *known[1:]], "method")
     ways = _chosen(regimes, _regimes_of(kind), "regime")
     stored = _load(model, device) if model is not None and {OWN, PROBE} & set(wanted) else None
-    seed = _seed_of(seed, stored)
+    for loaded in (stored, *arms.values()):
+        seed = _seed_of(seed, loaded)
+    seed = seed or 0
     file = RecordFile(record)
     stars = _stars(sky, apogee, m67, dsn, seed, dataset, cache)
     with (
@@ -133,7 +142,9 @@ def evaluate(
                  "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}  # fmt: skip
         file.adopt(table.records)
         own = stored or TrainedHere(minutes, device, (cache or Path(scratch)) / "models")
-        players = make_methods(wanted, own, _oracle(oracle, folds[0].features) if oracle else None)
+        floor = _oracle(oracle, folds[0].features) if oracle else None
+        opponents = make_methods([name for name in wanted if name not in arms], own, floor)
+        players = [*opponents, *(arms[name] for name in wanted if name in arms)]
         answers = AnswerFiles(cache / "answers") if cache else None
         for records in compare_methods(folds, players, ways, file.has, say, answers):
             file.add([r | stamp for r in records])
@@ -194,8 +205,8 @@ def _chosen(given: str | None, known: Sequence[str], what: str) -> list[str]:
     return names
 
 
-def _load(model: str, device: str) -> Any:
-    """The method `msacat` with a model given by name or folder."""
+def _load(model: str, device: str, name: str = "msacat") -> Any:
+    """A method with a model given by name or folder."""
     from msacat.catalog.server.connect import models_folder
     from msacat.model.evaluate.opponents.own_model import OwnModel
     from msacat.model.predict_stars import StarModel
@@ -203,16 +214,29 @@ def _load(model: str, device: str) -> Any:
 
     folder = models_folder() / model
     folder = folder if folder.is_dir() else Path(model)
-    return OwnModel(StarModel.load(folder, device), manifest_sha256(folder))
+    return OwnModel(StarModel.load(folder, device), manifest_sha256(folder), name)
 
 
-def _seed_of(seed: int | None, stored: Any) -> int:
+def _arms(given: list[str], device: str) -> dict[str, Any]:
+    """Methods by name, msacat:<arm>."""
+    from msacat.catalog.errors import UsageError
+
+    found = {}
+    for text in given:
+        arm, equals, folder = text.partition("=")
+        if not (arm and equals and folder):
+            raise UsageError("not an arm", expected="NAME=FOLDER", found=text)
+        found[f"msacat:{arm}"] = _load(folder, device, f"msacat:{arm}")
+    return found
+
+
+def _seed_of(seed: int | None, loaded: Any) -> int | None:
     """The split's seed. Raises UsageError for another than the model's: it was trained on the test cells then."""
     from msacat.catalog.errors import UsageError
 
-    if stored is None:
-        return seed or 0
-    own = stored.model.network.config.seed
+    if loaded is None:
+        return seed
+    own = loaded.model.network.config.seed
     if seed is not None and seed != own:
         raise UsageError("the model was trained on another split: it may know the test stars",
                          expected=f"--seed {own}", found=str(seed))  # fmt: skip

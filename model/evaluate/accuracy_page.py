@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from msacat.model.evaluate.accuracy_tables import (
+    AIMS,
     FEWEST_IN_MEAN,
     PARTIAL,
     Summary,
@@ -64,6 +65,8 @@ def accuracy_page(records: list[dict]) -> str:
                     MEANT[regime][0].upper() + MEANT[regime][1:] + ".",
                     "",
                 ]
+                if aim := AIMS.get((dataset, regime)):
+                    lines += [f"Aim: {aim}.", ""]
                 lines += [*_summary_table(rows), "", *_by_band(of_set, dataset, regime)]
         lines += _by_brightness(of_set, dataset) + _coverage(of_set, dataset) + _classes(records, dataset)
     return "\n".join(lines) + "\n"
@@ -96,10 +99,17 @@ def _by_band(records: list[dict], dataset: str, regime: str) -> list[str]:
     methods = list(dict.fromkeys(r["method"] for r in chosen))
     body = []
     for quantity in dict.fromkeys(r["quantity"] for r in chosen):
-        cells = [_mean(chosen, "nmad", quantity=quantity, method=method) for method in methods]
         n = max(r["n"] for r in chosen if r["quantity"] == quantity)
-        body.append([quantity, str(n), *(f"{c:.4f}" if np.isfinite(c) else "" for c in cells)])
-    return _table(["NMAD", "n", *(f"{m}*" if m in PARTIAL else m for m in methods)], body)
+        body.append([quantity, str(n), *(_cell(chosen, quantity, method) for method in methods)])
+    head = [f"{m}*" if m in PARTIAL else m for m in methods]
+    return _table(["NMAD, RMSE" if regime.startswith("labels_") else "NMAD", "n", *head], body)
+
+
+def _cell(records: list[dict], quantity: str, method: str) -> str:
+    nmad, rmse = (_mean(records, name, quantity=quantity, method=method) for name in ("nmad", "rmse"))
+    if not np.isfinite(nmad):
+        return ""
+    return f"{nmad:.4f}" + (f", {rmse:.4f}" if quantity == "fe_h" else "")
 
 
 def _by_brightness(records: list[dict], dataset: str) -> list[str]:

@@ -24,6 +24,26 @@ QUANTITIES = {
     "labels_magnitudes_seen": ("fe_h",),
 }
 
+#: (dataset, regime) -> what was aimed at: largest ratio to the best conventional method, to the mixture; or values
+AIMS: dict[tuple[str, str], str] = {
+    ("sky", "random_cells"): "÷ conventional ≤ 0.68, ÷ MFA ≤ 0.95",
+    ("sky", "survey_hidden_xp_seen"): "÷ conventional ≤ 0.65, ÷ MFA ≤ 0.95",
+    ("sky", "xp_hidden"): "÷ conventional ≤ 0.65, ÷ MFA ≤ 0.75",
+    ("sky", "xp_and_survey_hidden"): "÷ conventional ≤ 0.75, ÷ MFA ≤ 0.93",
+    ("sky", "faint_survey_hidden"): "÷ conventional ≤ 0.70, ÷ MFA ≤ 0.98",
+    ("sky", "faint_xp_one_survey_seen"): "NMAD ≤ 0.02 mag in each of g r i z",
+    ("sky-dirty", "random_cells"): "÷ conventional ≤ 0.65, ÷ MFA ≤ 1.00",
+    ("sky-dirty", "survey_hidden_xp_seen"): "÷ conventional ≤ 0.65, ÷ MFA ≤ 1.00",
+    ("sky-dirty", "xp_hidden"): "÷ conventional ≤ 0.80, ÷ MFA ≤ 1.00",
+    ("sky-dirty", "xp_and_survey_hidden"): "÷ conventional ≤ 0.65, ÷ MFA ≤ 1.00",
+    ("sky-dirty", "faint_survey_hidden"): "÷ conventional ≤ 0.72, ÷ MFA ≤ 1.00",
+    ("apogee", "labels_xp_seen"): "NMAD ≤ 0.095, RMSE ≤ 0.160 dex",
+    ("apogee", "labels_magnitudes_seen"): "NMAD ≤ 0.30 dex; the probe of the embedding better than XGBoost",
+    ("apogee", "survey_hidden_xp_seen"): "NMAD of J ≤ 0.0272, of Ks ≤ 0.0365 mag",
+    ("m67", "cell_hidden"): "≤ 0.97 of the best opponent",
+    ("m67", "survey_hidden"): "≤ 0.97 of the best opponent",
+}
+
 
 @dataclass(frozen=True)
 class Summary:

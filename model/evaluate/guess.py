@@ -21,6 +21,9 @@ class Guess:
              bars of its own: it is given those its residuals on the calibration stars deserve
     fe_h_B, fe_h_err68_B, fe_h_err95_B
              dex, likewise; None for a method that knows no labels
+    noise_M, noise_K
+             how much larger than published the method holds the errors of a band or coefficient to be: its intervals
+             of *observed* values; None: as published
     """
 
     mag_BM: np.ndarray
@@ -32,6 +35,8 @@ class Guess:
     fe_h_B: np.ndarray | None = None
     fe_h_err68_B: np.ndarray | None = None
     fe_h_err95_B: np.ndarray | None = None
+    noise_M: np.ndarray | None = None
+    noise_K: np.ndarray | None = None
 
 
 class Method:

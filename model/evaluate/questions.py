@@ -46,11 +46,15 @@ class Asked:
 
 @dataclass
 class Answers:
-    """What a method said to the same N questions; NaN = nothing. err68, err95: half-widths of its intervals."""
+    """What a method said to the same N questions; NaN = nothing. err68, err95: half-widths of its intervals.
+
+    noise: how many times the published error it takes the observed value's to be
+    """
 
     value: np.ndarray
     err68: np.ndarray
     err95: np.ndarray
+    noise: np.ndarray
 
 
 @dataclass
@@ -101,8 +105,10 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
 def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
     """What a guess about the question's case says."""
     use, unit, quantity = question.use_B, question.unit, question.quantity
+    noise: np.ndarray | float = 1.0
     if quantity == "xp":
         found = guess.xp_BK, guess.xp_err68_BK, guess.xp_err95_BK
+        noise = 1.0 if guess.noise_K is None else guess.noise_K
     elif quantity == "fe_h":
         found = guess.fe_h_B, guess.fe_h_err68_B, guess.fe_h_err95_B
     elif quantity in SYNTHETIC:
@@ -112,10 +118,12 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
         found = mag[:, 0], ONE_68 * error[:, 0], ONE_95 * error[:, 0]
     else:
         m = band_names.index(quantity)
+        noise = 1.0 if guess.noise_M is None else guess.noise_M[m]
         found = (guess.mag_BM[:, m], *(None if e is None else e[:, m]
                                        for e in (guess.mag_err68_BM, guess.mag_err95_BM)))  # fmt: skip
     shape = question.asked.observed.shape
-    return Answers(*(np.full(shape, np.nan) if a is None else a[use] / unit for a in found))
+    said = (np.full(shape, np.nan) if a is None else a[use] / unit for a in found)
+    return Answers(*said, np.broadcast_to(noise, shape))
 
 
 def joined(parts: list[Asked] | list[Answers]):

@@ -13,6 +13,7 @@ FIELDS = (
     "rmse", "outliers", "coverage68", "coverage95", "crps",
     "hallucinated", "seed", "stars", "commit", "date", "seconds", "key",
 )  # fmt: skip
+BY_BRIGHTNESS = ("msacat", "mfa", "mfa-robust")
 _DIGITS = 5
 
 
@@ -56,7 +57,8 @@ class RecordFile(Records):
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-            partial.write_text("[\n" + ",\n".join(json.dumps(r) for r in self.records) + "\n]\n", "utf-8")
+            lines = ",\n".join(json.dumps(r) for r in self.records if is_published(r))
+            partial.write_text(f"[\n{lines}\n]\n", "utf-8")
             partial.replace(self.path)
 
 
@@ -72,6 +74,11 @@ def read_records(path: Path) -> list[dict]:
         raise InputRejected("not a file of records", file=str(path), expected="a JSON array of " + ", ".join(FIELDS),
                             next_step="name another --record file")  # fmt: skip
     return records
+
+
+def is_published(record: dict) -> bool:
+    """By G only our own and the mixtures: the file would be ten times as large (the store's table holds all)."""
+    return record["g_bin"] == "all" or record["method"].split(":")[0] in BY_BRIGHTNESS
 
 
 def _place(record: dict) -> tuple:

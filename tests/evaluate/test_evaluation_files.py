@@ -19,7 +19,7 @@ from msacat.model.evaluate.record_file import FIELDS, RecordFile
 def record(**changed) -> dict:
     return (
         {name: 1.0 for name in FIELDS}
-        | {"dataset": "sky", "regime": "xp_hidden", "method": "knn", "key": "a"}
+        | {"dataset": "sky", "regime": "xp_hidden", "method": "knn", "g_bin": "all", "key": "a"}
         | changed
     )
 
@@ -43,7 +43,7 @@ def test_a_file_that_holds_no_stars_is_refused(tmp_path):
 def test_answers_come_back(tmp_path):
     files = AnswerFiles(tmp_path / "answers")
     assert files.load("k") is None
-    said = {"xp": Answers(*np.random.default_rng(0).normal(size=(3, 5, 110)))}
+    said = {"xp": Answers(*np.random.default_rng(0).normal(size=(4, 5, 110)))}
     files.save("k", said)
     np.testing.assert_allclose(files.load("k")["xp"].err95, said["xp"].err95, rtol=1e-6)
     assert [p.name for p in files.folder.iterdir()] == ["k.npz"]
@@ -66,3 +66,16 @@ def test_a_file_of_something_else_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputRejected, match="not a file of records"):
         RecordFile(path)
+
+
+def test_by_brightness_the_file_holds_only_what_is_judged_so(tmp_path):
+    path = tmp_path / "accuracy.json"
+    file = RecordFile(path)
+    file.add([record(g_bin=g, method=m, key=m) for m in ("knn",) for g in ("all", "17-18")])
+    file.add([record(g_bin=g, method=m, key=m) for m in ("msacat:mae",) for g in ("all", "17-18")])
+    assert len(file.records) == 4
+    assert [(r["method"], r["g_bin"]) for r in RecordFile(path).records] == [
+        ("knn", "all"),
+        ("msacat:mae", "all"),
+        ("msacat:mae", "17-18"),
+    ]

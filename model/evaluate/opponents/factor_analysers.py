@@ -20,9 +20,9 @@ MAX_STARS = 60_000
 MAX_CHOOSING = 2_000
 BATCH = 1024
 #: components, latent dimensions, beside default_size(); with few stars those few can support
-LARGE, LARGE_FROM_STARS = ((24, 12),), 12_000
+LARGE, LARGE_FROM_STARS = ((8, 14), (24, 12)), 12_000
 SMALL = ((4, 5), (4, 8), (8, 5))
-LEARNED_STARS, PASSES = 60_000, (5, 50)  # passes over the stars: until so many were seen, within limits
+LEARNED_STARS, PASSES = 60_000, (8, 50)  # passes over the stars: until so many were seen, within limits
 
 
 class Mixture(Method):
@@ -55,8 +55,8 @@ class Mixture(Method):
         sizes = self.sizes
         if not sizes:
             seen = int((cells.observed_BD.sum(0) > 0).sum())
-            sizes = (default_size(len(sample), seen),)
-            sizes += LARGE if len(sample) >= LARGE_FROM_STARS else SMALL
+            tried = LARGE if len(sample) >= LARGE_FROM_STARS else SMALL
+            sizes = tuple(dict.fromkeys((default_size(len(sample), seen), *tried)))
         passes = int(np.clip(LEARNED_STARS / len(sample), *PASSES))
         widest = cells.value_BD.shape[1] - 1
         fitted = [fit_mixture(cells, c, min(q, widest), seed, passes) for c, q in sizes]
