@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msacat.catalog.surveys.star_block import StarBlock
+from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.metrics import ONE_68, ONE_95
@@ -43,6 +43,7 @@ class OwnModel(Method):
 
     def predict(self, block: StarBlock) -> Guess:
         found = self.model.predict(block)
+        noise_M, noise_K = self._noise()
         xp_err = found.xp_err_BK.astype(np.float64)
         fe_h_err = 0.5 * (found.fe_h_hi_B - found.fe_h_lo_B).astype(np.float64)
         return Guess(
@@ -55,7 +56,16 @@ class OwnModel(Method):
             found.fe_h_B.astype(np.float64),
             fe_h_err,
             fe_h_err * ONE_95 / ONE_68,
+            noise_M,
+            noise_K,
         )
+
+    def _noise(self) -> tuple[np.ndarray, np.ndarray]:
+        """Real over published error as the model fitted it, of the bands asked for and of the coefficients."""
+        scaling = self.model.scaling
+        known = dict(zip(scaling.features.band_names, scaling.noise_D, strict=False))
+        bands = np.array([known.get(name, 1.0) for name in self.model.features.band_names])
+        return bands, scaling.noise_D[scaling.n_bands :] if scaling.features.xp else np.ones(K)
 
 
 class TrainedHere(Method):
