@@ -101,7 +101,7 @@ class _Fold:
 def _lacks_errors(guess: Guess, case: Case) -> bool:
     bands = case.asked_BM.any() or case.asked_xp_B.any() or case.asked_synthetic_B.any()
     labels = case.asked_fe_h_B.any() and guess.fe_h_B is not None
-    return (bands and guess.mag_err68_BM is None) or (labels and guess.fe_h_err68_B is None)
+    return bool((bands and guess.mag_err68_BM is None) or (labels and guess.fe_h_err68_B is None))
 
 
 def _answer(method: Method, case: Case, fallback: MedianColour) -> Guess:

@@ -106,6 +106,7 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
     """What a guess about the question's case says."""
     use, unit, quantity = question.use_B, question.unit, question.quantity
     noise: np.ndarray | float = 1.0
+    found: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
     if quantity == "xp":
         found = guess.xp_BK, guess.xp_err68_BK, guess.xp_err95_BK
         noise = 1.0 if guess.noise_K is None else guess.noise_K
@@ -114,16 +115,18 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
     elif quantity in SYNTHETIC:
         sigma = None if guess.xp_err68_BK is None else guess.xp_err68_BK / ONE_68
         mag, error = synthetic_magnitudes(guess.xp_BK, [SYNTHETIC[quantity][1]], sigma)
-        error = np.full(mag.shape, np.nan) if error is None else error
         found = mag[:, 0], ONE_68 * error[:, 0], ONE_95 * error[:, 0]
     else:
         m = band_names.index(quantity)
         noise = 1.0 if guess.noise_M is None else guess.noise_M[m]
-        found = (guess.mag_BM[:, m], *(None if e is None else e[:, m]
-                                       for e in (guess.mag_err68_BM, guess.mag_err95_BM)))  # fmt: skip
+        found = guess.mag_BM[:, m], _column(guess.mag_err68_BM, m), _column(guess.mag_err95_BM, m)
     shape = question.asked.observed.shape
-    said = (np.full(shape, np.nan) if a is None else a[use] / unit for a in found)
-    return Answers(*said, np.broadcast_to(noise, shape))
+    value, err68, err95 = (np.full(shape, np.nan) if a is None else a[use] / unit for a in found)
+    return Answers(value, err68, err95, np.broadcast_to(noise, shape))
+
+
+def _column(array_BM: np.ndarray | None, m: int) -> np.ndarray | None:
+    return None if array_BM is None else array_BM[:, m]
 
 
 def joined(parts: list[Asked] | list[Answers]):

@@ -55,7 +55,7 @@ class ScaledTable:
         bands = np.where(cells.observed_BD[:, :M], cells.value_BD[:, :M], np.nan)
         if not len(self.basis_PK):
             return bands, cells.norm_B
-        whole = cells.observed_BD[:, M:].all(1)
+        whole = np.all(cells.observed_BD[:, M:], axis=1)
         scores = ((cells.value_BD[:, M:] - self.mean_K) * self.weight_K) @ self.basis_PK.T / self.spread_P
         return np.concatenate([bands, np.where(whole[:, None], scores, np.nan)], axis=1), cells.norm_B
 
