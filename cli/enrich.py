@@ -88,11 +88,8 @@ def enrich(
                         print_json({"run_id": None, "model": found.name, "rows": {}, "published": []})
                     return
                 say(f"run {run_id} by model {found.name}")
-            job.run_id, job.request, job.kinds = (
-                run_id,
-                replace(request, ids=[] if request.ids else None),
-                kinds,
-            )
+            job.run_id, job.kinds = run_id, kinds
+            job.request = replace(request, ids=[] if request.ids else None)
             _write(job, workers, stop.asked)
         with connect(dsn) as conn:
             rows = verify_run(conn, run_id)
@@ -144,7 +141,8 @@ class _Job:
 
     def __init__(self, dsn: str | None, folder: Path, device: str) -> None:
         self.dsn, self.folder, self.device = dsn, folder, device
-        self.run_id, self.request, self.kinds = 0, None, []
+        self.run_id, self.kinds = 0, list[str]()
+        self.request: Any = None  # RunRequest
 
     def load(self) -> list[str]:
         """Load the model, re-mapped to this store's bands; returns the kinds of output it can give."""

@@ -96,7 +96,7 @@ def _signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = {
+    wanted: dict[int, Any] = {
         signal.SIGPIPE: signal.SIG_DFL,  # `msacat query … | head` ends quietly
         signal.SIGINT: _interrupted,
         signal.SIGTERM: _interrupted,

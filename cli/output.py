@@ -96,7 +96,7 @@ def progress_bar(label: str, total: float | None = None) -> Iterator[Any]:
         task = bar.add_task(label, total=total, note="")
 
         def update(done: float, total: float | None = None, note: str = "") -> None:
-            bar.update(task, completed=done, note=note, **({"total": total} if total is not None else {}))
+            bar.update(task, total=total, completed=done, note=note)  # total None leaves it as it is
 
         yield update
 
