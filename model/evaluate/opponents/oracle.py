@@ -16,7 +16,7 @@ from msacat.model.evaluate.metrics import ONE_68, ONE_95
 from msacat.model.scale_features import FeatureScaling, fit_scaling
 
 FEWEST_EFFECTIVE = 60.0
-NEIGHBOURS = 600  # library stars that enter the local Gaussian
+NEIGHBOURS = 400  # library stars that enter the local Gaussian
 G_TOLERANCE = 0.3  # mag: brightness alone says little; its noise is in the colours
 BATCH = 64
 RIDGE = 1e-6  # of a scaled unit squared: what is never told apart
@@ -64,6 +64,13 @@ class Oracle(Method):
     def _posterior(
         self, chi2_N: np.ndarray, weight_D: np.ndarray, x_D: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        p = np.exp(-0.5 * (chi2_N - chi2_N.min()))
+        p /= p.sum()
+        if 1 / (p**2).sum() >= FEWEST_EFFECTIVE:
+            use = np.flatnonzero(p > 1e-9)
+            stars, p = self.stars[use], p[use]
+            mean = p @ stars
+            return mean, np.sqrt(p @ (stars - mean) ** 2 + RIDGE)
         near = np.argpartition(chi2_N, NEIGHBOURS)[:NEIGHBOURS]
         temperature, p = _tempered(chi2_N[near] - chi2_N[near].min())
         stars = self.stars[near]
@@ -71,8 +78,6 @@ class Oracle(Method):
         off = np.sqrt(p)[:, None] * (stars - mean)  # off.T @ off is the covariance
         left = weight_D * (1 - 1 / temperature)
         seen = left > 0
-        if not seen.any():
-            return mean, np.sqrt((off**2).sum(0) + RIDGE)
         # Posterior of the star's place among its neighbours: precision I + A diag(left) A', A = off on seen cells.
         a = off[:, seen] * np.sqrt(left[seen])
         precision = np.eye(len(off)) + a @ a.T
@@ -82,19 +87,15 @@ class Oracle(Method):
 
 
 def _tempered(chi2_N: np.ndarray) -> tuple[float, np.ndarray]:
-    """(T, weights): the smallest T >= 1 at which FEWEST_EFFECTIVE stars carry the weight."""
+    """(T, weights): the smallest T > 1 at which FEWEST_EFFECTIVE stars carry the weight."""
 
     def weights(t: float) -> np.ndarray:
         p = np.exp(-0.5 * chi2_N / t)
         return p / p.sum()
 
-    def effective(t: float) -> float:
-        return 1 / (weights(t) ** 2).sum()
-
-    if effective(1.0) >= FEWEST_EFFECTIVE:
-        return 1.0, weights(1.0)
     low, high = 0.0, 40.0  # of log T
     for _ in range(50):
         middle = 0.5 * (low + high)
-        low, high = (low, middle) if effective(np.exp(middle)) >= FEWEST_EFFECTIVE else (middle, high)
+        enough = 1 / (weights(np.exp(middle)) ** 2).sum() >= FEWEST_EFFECTIVE
+        low, high = (low, middle) if enough else (middle, high)
     return float(np.exp(high)), weights(float(np.exp(high)))
