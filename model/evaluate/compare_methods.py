@@ -76,6 +76,8 @@ class _Fold:
         self.data, self.number, self.regime = data, number, regime
         self.cases = list(cases(data.test, data.features, regime, data.seed))
         self.questions: list[Question] = list(questions(data, self.cases))
+        self.fallback = MedianColour()
+        self.fallback.fit(data.train, data.calibrate, data.features, "", data.seed)
 
     def answers(self, method: Method, fitted: dict[str, int]) -> Iterator[tuple[str, Answers]]:
         """(quantity, answers) of each question. `fitted`: the fold each method was last fitted to."""
@@ -83,11 +85,9 @@ class _Fold:
         if method.per_regime or fitted.get(method.name) != self.number:
             method.fit(data.train, data.calibrate, data.features, self.regime, data.seed)
             fitted[method.name] = self.number
-        fallback = MedianColour()
-        fallback.fit(data.train, data.calibrate, data.features, "", data.seed)
-        guesses = [_answer(method, case, fallback) for case in self.cases]
+        guesses = [_answer(method, case, self.fallback) for case in self.cases]
         if any(_lacks_errors(g, c) for g, c in zip(guesses, self.cases, strict=True)):
-            rehearsal = [(case, _answer(method, case, fallback))
+            rehearsal = [(case, _answer(method, case, self.fallback))
                          for case in cases(data.calibrate, data.features, self.regime, data.seed)]  # fmt: skip
             errors = fit_residual_errors(data.calibrate, data.features, rehearsal)
             guesses = [

@@ -113,7 +113,7 @@ class ResidualMlp(DirectRegression):
 
     name = "mlp"
     width, blocks, dropout = 256, 3, 0.1
-    epochs, batch, learning_rate, weight_decay = 40, 256, 1e-3, 1e-2
+    epochs, batch, learning_rate, weight_decay = 30, 512, 2e-3, 1e-2
 
     def settings(self) -> dict:
         return {name: getattr(self, name)
@@ -172,8 +172,8 @@ class _Network(nn.Module):
         super().__init__()
         self.first = nn.Linear(inputs, width)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout),
-                          nn.Linear(2 * width, width))
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout),
+                          nn.Linear(width, width))
             for _ in range(blocks)
         )  # fmt: skip
         self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
