@@ -46,14 +46,14 @@ def test_folds(table):
 def test_all_folds_are_judged_together(table):
     batches = list(
         compare_methods(
-            m67_folds(table, 0), make_methods(["colour_locus", "mfa"]), ["cell_hidden", "survey_hidden"]
+            m67_folds(table, 0), make_methods(["colour_locus", "knn"]), ["cell_hidden", "survey_hidden"]
         )
     )
     assert len(batches) == 4
     for batch in batches:
         found = {r["quantity"]: r for r in batch if r["g_bin"] == "all"}
         assert len(found) == 15 and found["twomass_ks"]["n"] == 399 and found["sdss_u"]["n"] == 400
-        assert all(r["nmad"] < 0.03 and r["against"] == "observed" for r in found.values())
+        assert all(r["nmad"] < 0.05 and r["against"] == "observed" for r in found.values())
 
 
 def test_another_table_is_refused(tmp_path):
