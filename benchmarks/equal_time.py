@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "equal_time.json")
     asked = parser.parse_args()
     with temporary_server(asked.folder) as server:
-        stream = packed_stream(made_up_store(server, asked.stars), "equal time")
+        stream = packed_stream(made_up_store(server, asked.stars))
         context = multiprocessing.get_context("spawn")
         with context.Pool(2) as pool:
             jobs = [pool.apply_async(side, (stream, asked.minutes, server.folder)) for side in (ours, theirs)]

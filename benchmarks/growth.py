@@ -80,14 +80,14 @@ def measure(server: TemporaryServer, stage: str, n: int, folder: Path) -> dict[s
 
 def packing(server: TemporaryServer, n: int) -> Side:
     """The shuffled snapshot that training reads: once a model."""
-    from stream import packed_stream
+    from stream import pack
 
     store = made_up_store(server, n)
 
     def check(stream) -> None:
         assert sum(stream.n_stars(part) for part in ("train", "calibrate", "test")) == n
 
-    return Side("msacat", lambda: packed_stream(store, f"packed_{n}"), check)
+    return Side("msacat", lambda: pack(store, f"packed anew {n}"), check)
 
 
 def summary(grown: list[dict[str, Any]]) -> dict[str, Any]:

@@ -113,22 +113,21 @@ def ingest(dsn: str | None, dataset: str, path: Path) -> None:
 
 def check_stars(dsn: str | None, table: str, stars: MadeUpStars) -> None:
     """Every row once, every column's sum as it was written."""
+    sums = ", ".join(
+        f"sum({name}::numeric)::text" if values.dtype.kind == "i" else f"sum({name}::double precision)"
+        for name, values in stars.columns.items()
+    )
     with psycopg.connect(str(dsn)) as conn:
-        for name, values in stars.columns.items():
-            row = conn.execute(f"SELECT count(*), sum({name}::numeric) FROM {table}").fetchone()
-            assert row is not None and row[0] == len(stars), (
-                f"{table} holds {row and row[0]} rows of {len(stars)}"
-            )
-            # float4 becomes numeric by its six leading digits
-            near = 2e-6 if values.dtype.itemsize == 4 else 1e-12
-            expected = (
-                sum(map(int, values)) if values.dtype.kind == "i" else float(values.astype(float).sum())
-            )
-            scale = float(abs(values.astype(float)).sum())
-            assert (
-                abs(float(row[1] - expected) if values.dtype.kind == "i" else float(row[1]) - expected)
-                <= near * scale
-            ), name
+        row = conn.execute(f"SELECT count(*), count(DISTINCT source_id), {sums} FROM {table}").fetchone()
+    assert row is not None and row[:2] == (len(stars), len(stars)), (
+        f"{table}: {row and row[:2]} of {len(stars)}"
+    )
+    for (name, values), found in zip(stars.columns.items(), row[2:], strict=True):
+        if values.dtype.kind == "i":
+            assert int(found) == sum(map(int, values)), name
+        else:
+            expected, scale = values.astype(float).sum(), abs(values.astype(float)).sum()
+            assert abs(found - expected) <= 1e-11 * scale, name
 
 
 def _create(stars: MadeUpStars) -> str:

@@ -19,6 +19,7 @@ from temporary_server import TemporaryServer
 
 from msacat.catalog.server.connect import connect
 from msacat.catalog.server.copy_batches import copy_batches
+from msacat.catalog.server.drop_indexes import drop_indexes
 from msacat.catalog.simulated_sky.parameters import load_parameters
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects, stars_at
 from msacat.catalog.simulated_sky.sky_positions import draw_positions
@@ -64,6 +65,9 @@ def made_up_store(server: TemporaryServer, n: int, wide: bool = True) -> MadeUpS
         for dataset in datasets:
             register_survey(conn, specs[dataset])
             _record_file(conn, dataset, specs[dataset].release, n)
+        tables = [sql.Identifier("survey", d) for d in datasets]
+        tables += [sql.Identifier("matched", d) for d in (*PHOTOMETRY, LABELS)]
+        indexes = [statement for table in tables for statement in drop_indexes(conn, table)]
         for start in range(0, n, ROWS_A_BATCH):
             rows = slice(start, min(n, start + ROWS_A_BATCH))
             ids, of = source_id[rows], library.take(which[rows])
@@ -83,6 +87,8 @@ def made_up_store(server: TemporaryServer, n: int, wide: bool = True) -> MadeUpS
                 _fill(conn, "survey", dataset, values, file_of[dataset])
                 match = {"source_id": ids, spec.id.column: own, "separation_arcsec": _real(0.0, ids)}
                 _fill(conn, "matched", dataset, match)
+        for statement in indexes:
+            conn.execute(statement)
         conn.commit()
         features = star_features(conn, registered_specs(conn))
     with psycopg.connect(dsn, autocommit=True) as conn:

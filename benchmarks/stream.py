@@ -24,15 +24,16 @@ from msacat.model.train_autoencoder import train
 from msacat.model.train_config import TrainConfig
 
 STAGE, SEED = "stream", 0
+_PACKED: dict[str, StarStream] = {}
 
 
 def ours(server: TemporaryServer, n: int, folder: Path) -> Side:
-    return _epoch(packed_stream(made_up_store(server, n), f"streamed_{n}"))[0]
+    return _epoch(packed_stream(made_up_store(server, n)))[0]
 
 
 def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
     store = made_up_store(server, size.stars)
-    stream = packed_stream(store, "streamed")
+    stream = packed_stream(store)
     mine, stars = _epoch(stream)
     n, width = len(stars), sum(part.shape[1] for part in arrays(stars))
     parquet = folder / "stars.parquet"
@@ -61,7 +62,14 @@ def _epoch(stream: StarStream) -> tuple[Side, StarBlock]:
     return Side("msacat", lambda: _consume(map(arrays, stream.blocks("train", 1, SEED))), check), stars
 
 
-def packed_stream(store: MadeUpStore, name: str) -> StarStream:
+def packed_stream(store: MadeUpStore) -> StarStream:
+    """The packed stars of a store, made once and shared by the stages that need them."""
+    if store.dsn not in _PACKED:
+        _PACKED[store.dsn] = pack(store, "packed")
+    return _PACKED[store.dsn]
+
+
+def pack(store: MadeUpStore, name: str) -> StarStream:
     """The stars of a store, split and packed as `msacat train` does it."""
     model_id, split = started_model(store, name)
     pack_blocks(store.dsn, model_id, store.features, split, SEED)

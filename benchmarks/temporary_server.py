@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +57,9 @@ def temporary_server(parent: Path | None = None) -> Iterator[TemporaryServer]:
     """
     for name in [name for name in os.environ if name.startswith(("PG", "MSACAT_"))]:
         del os.environ[name]
+    before = signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # a killed benchmark, too, leaves nothing behind
     folder = Path(tempfile.mkdtemp(prefix="msacat-bench-", dir=parent))
     folder.chmod(0o755)  # the server's account passes through it
     os.environ["MSACAT_HOME"] = str(folder / "home")
@@ -65,3 +70,4 @@ def temporary_server(parent: Path | None = None) -> Iterator[TemporaryServer]:
     finally:
         (server.server if server else PrivateServer(folder / "server")).stop(immediate=True)
         shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)

@@ -31,14 +31,14 @@ AHEAD = 4
 
 
 def ours(server: TemporaryServer, n: int, folder: Path) -> Side:
-    stream = packed_stream(made_up_store(server, n), f"trained_{n}")
+    stream = packed_stream(made_up_store(server, n))
     steps = max(2, n // TrainConfig(steps=1).batch_size)
     config = timed_config(steps, TrainConfig(steps=1).batch_size, "auto")
     return Side("msacat", lambda: time_steps(stream, folder, config), check_steps(steps))
 
 
 def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
-    stream = packed_stream(made_up_store(server, size.stars), "trained")
+    stream = packed_stream(made_up_store(server, size.stars))
     records = []
     for batch in size.batches:
         records += _compare(stream, size, folder, batch, "auto")
