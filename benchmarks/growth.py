@@ -2,13 +2,15 @@
 
 Processor time of client and server together, not wall time: it means the same on a busy machine. Fixed costs (a
 connection, a plan, a schema) bend the small end down, so the exponent of the last step stands beside the fitted one.
-`python benchmarks/growth.py` writes results/growth.json. Bytes a star are measured on the way: results/store.json.
+`python benchmarks/growth.py` merges its points into results/growth.json. Bytes a star are measured on the way:
+results/store.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
 import sys
 import tempfile
@@ -31,7 +33,7 @@ SIZES = {
     "crossmatch": (10_000, 100_000, 1_000_000, 10_000_000),
     "pack": (10_000, 100_000, 500_000),
     "stream": (10_000, 100_000, 500_000),
-    "train": (10_000, 30_000, 100_000),
+    "train": (10_000, 30_000),
     "enrich": (10_000, 100_000, 300_000),
     "query": (10_000, 100_000, 1_000_000),
 }
@@ -42,11 +44,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--stage", action="append", choices=SIZES)
+    parser.add_argument("--least", type=int, default=0, help="leave out sizes below this")
     parser.add_argument("--most", type=int, default=10_000_000, help="leave out sizes beyond this")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    grown: list[dict[str, Any]] = []
-    for n in sorted({n for sizes in SIZES.values() for n in sizes if n <= asked.most}):
+    path = asked.out / "growth.json"
+    grown: list[dict[str, Any]] = json.loads(path.read_text())["points"] if path.exists() else []
+    for n in sorted({n for sizes in SIZES.values() for n in sizes if asked.least <= n <= asked.most}):
         with (
             temporary_server(asked.folder) as server,
             tempfile.TemporaryDirectory(dir=server.folder) as files,
@@ -54,10 +58,11 @@ def main() -> int:
             Path(files).chmod(0o755)
             for stage in asked.stage or SIZES:
                 if n in SIZES[stage]:
-                    grown.append(measure(server, stage, n, Path(files)))
-                    print(grown[-1], file=sys.stderr, flush=True)
-                    write_json(asked.out / "growth.json", summary(grown))
-            if n == 100_000 and not asked.stage:
+                    point = measure(server, stage, n, Path(files))
+                    grown = [g for g in grown if (g["stage"], g["rows"]) != (stage, n)] + [point]
+                    print(point, file=sys.stderr, flush=True)
+                    write_json(path, summary(sorted(grown, key=lambda g: (g["stage"], g["rows"]))))
+            if n == 100_000 and "enrich" in (asked.stage or SIZES):
                 write_json(asked.out / "store.json", bytes_a_star(server, n))
     return 0
 
