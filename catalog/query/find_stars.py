@@ -19,7 +19,7 @@ BY_IDS = "SELECT * FROM enriched.stars WHERE source_id = ANY (%s::bigint[])"
 
 def find_star(conn: Connection, source_id: int, timeout_s: float = 60.0) -> QueryResult:
     """Every column of enriched.stars for one star; no row if the store does not hold it."""
-    with reading(conn, timeout_s, roll_back=False):
+    with reading(conn, timeout_s, keep_plans=True):
         result = _fetch(conn, BY_ID, source_id)
     return result
 
@@ -37,7 +37,7 @@ def find_cone(
     Raises UsageError for a cone that is not on the sky, InputRejected on timeout or while no run is published.
     """
     centre = (float(ra_deg), float(dec_deg))
-    with reading(conn, timeout_s, roll_back=False):
+    with reading(conn, timeout_s, keep_plans=True):
         row = conn.execute("SELECT name FROM msacat.surveys WHERE role = 'reference'").fetchone()
         if row is None or not view_columns(conn, "enriched", "stars"):
             raise InputRejected("no run is published yet", next_step="msacat enrich")

@@ -74,16 +74,19 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
 
 
 @contextmanager
-def reading(conn: Connection, timeout_s: float, roll_back: bool = True) -> Iterator[None]:
+def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Iterator[None]:
     """A transaction that cannot write and ends after `timeout_s`; what the server refuses comes out as our errors.
 
-    Without `roll_back` it is committed, and psycopg keeps the statements it prepared: for SQL of our own only.
+    keep_plans  for SQL of our own: the transaction is committed, so that psycopg keeps the statements it prepared,
+                and the server plans each of them once, whatever its parameters
     """
+    mode = "force_generic_plan" if keep_plans else "auto"
     try:
-        with conn.transaction(force_rollback=roll_back):
+        with conn.transaction(force_rollback=not keep_plans):
             conn.execute(
-                "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true)",
-                [f"{int(timeout_s * 1000)}ms"],
+                "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true), "
+                "set_config('plan_cache_mode', %s, true)",
+                [f"{int(timeout_s * 1000)}ms", mode],
             )
             yield
     except psycopg.errors.ReadOnlySqlTransaction as error:
