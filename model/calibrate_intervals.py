@@ -17,9 +17,10 @@ from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
 NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
-PSEUDO = 30.0  # values as which the coarser kind counts in a finer one
-SHAPE_PSEUDO = 1_000.0  # of all bands, in the shape of one
-PSEUDO_XP = 3_000.0  # coefficients of one star are not independent
+PULL = 8.0  # noise-free values as which the coarser kind counts in a finer one
+BAND_PULL = 1.0  # ... all bands in one
+SHAPE_PULL = 1_000.0  # ... in its shape
+XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open
 #: Coefficients of one half by order: the first few carry the flux, the last are noise.
@@ -85,35 +86,33 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
         noise[m] = fit_noise(*cells.of(held.scored_BD[:, m], m))
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     # Parent of all: every band together; a standard normal if there is nothing at all.
-    everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), PSEUDO, shape=True)
+    everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), 0.0, 1.0)
     for m in range(M):
         use = held.scored_BD[:, m]
-        of_band = cells.errors(use, m, everything, SHAPE_PSEUDO, shape=True)
+        of_band = cells.errors(use, m, everything, BAND_PULL, SHAPE_PULL)
         for x in (0, 1):
-            of_half = cells.errors(use & (seen == x), m, of_band, PSEUDO)
+            of_half = cells.errors(use & (seen == x), m, of_band, PULL)
             for b in range(T):
                 kind = use & (seen == x) & (t == b)
                 n_band[m, b, x] = kind.sum()
-                band[:, m, b, x] = _factors(cells.errors(kind, m, of_half, PSEUDO))
+                band[:, m, b, x] = _factors(cells.errors(kind, m, of_half, PULL))
     xp = np.ones((2, N_GROUPS, T)) * np.array(NORMAL)[:, None, None]
     if held.value_BD.shape[1] > M:
         for p in range(N_GROUPS):
             columns = M + np.flatnonzero(p == COEFFICIENT_GROUP_K)
-            of_group = cells.errors(
-                held.scored_BD[:, columns], columns, Errors.of_nobody(), PSEUDO, shape=True
-            )
+            of_group = cells.errors(held.scored_BD[:, columns], columns, Errors.of_nobody(), 0.0, 1.0)
             for b in range(T):
                 kind = held.scored_BD[:, columns] & (t == b)[:, None]
-                xp[:, p, b] = _factors(cells.errors(kind, columns, of_group, PSEUDO_XP))
+                xp[:, p, b] = _factors(cells.errors(kind, columns, of_group, XP_PULL))
     label = np.ones((2, L, 2))
     for j in range(L):
         d = (held.label_BL - held.label_mean_BL)[:, j]
         sd, var = held.label_sd_BL[:, j], held.label_err_BL[:, j] ** 2
         use = np.isfinite(d)
-        of_label = fit_errors(d[use], sd[use], var[use], Errors.of_nobody(), PSEUDO, shape=True)
+        of_label = fit_errors(d[use], sd[use], var[use], Errors.of_nobody(), 0.0, 1.0)
         for x in (0, 1):
             kind = use & (seen == x)
-            label[:, j, x] = _factors(fit_errors(d[kind], sd[kind], var[kind], of_label, PSEUDO))
+            label[:, j, x] = _factors(fit_errors(d[kind], sd[kind], var[kind], of_label, PULL))
     return Calibration(band, xp, label, n_band, noise)
 
 
@@ -130,8 +129,10 @@ class _Cells:
         step = max(1, len(d) // MAX_VALUES)
         return d[::step], sd[::step], var[::step]
 
-    def errors(self, use: np.ndarray, columns, parent: Errors, pseudo: float, shape: bool = False) -> Errors:
-        return fit_errors(*self.of(use, columns), parent, pseudo, shape)
+    def errors(
+        self, use: np.ndarray, columns, parent: Errors, pull: float, shape_pull: float | None = None
+    ) -> Errors:
+        return fit_errors(*self.of(use, columns), parent, pull, shape_pull)
 
 
 def _factors(errors: Errors) -> list[float]:

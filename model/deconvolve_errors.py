@@ -23,6 +23,7 @@ STEP = np.log(4.0) / 8  # of the grids of logarithms
 SCALE_GRID = np.exp(STEP * np.arange(-8, 9))  # around the scale leaned on
 NOISE_GRID = np.exp(STEP * np.arange(-5, 7))  # real over stated noise
 NOISE_PRIOR = 0.1  # 1 sigma of its logarithm: stated errors are roughly right
+BELIEVED = (0.93, 1.12)  # between these, stated errors are taken as they are
 NOISE_SAMPLE = 5_000
 
 
@@ -53,47 +54,56 @@ class Errors:
 
 
 def fit_errors(
-    d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray, parent: Errors, pseudo: float, shape: bool = False
+    d_N: np.ndarray,
+    sd_N: np.ndarray,
+    var_N: np.ndarray,
+    parent: Errors,
+    pull: float,
+    shape_pull: float | None = None,
 ) -> Errors:
-    """Scale of the errors `d_N`, leaning on `parent` as on `pseudo` values; with `shape` the weights too.
+    """Scale of the errors `d_N`, leaning on `parent` as on `pull` noise-free values; the weights too with `shape_pull`.
 
     d_N observed − predicted; sd_N predicted sigma; var_N noise variance of the observed values, all in one unit.
+    A value under noise s tells about its scale like (sd / s)^4 noise-free ones: thousands may weigh less than `pull`.
     Noise hides shapes more than scales: shapes are for large samples only.
     """
     if not len(d_N):
         return parent
-    scale = _best_scale(d_N, sd_N, var_N, parent, pseudo)[0]
-    if not shape:
+    scale = _best_scale(d_N, sd_N, var_N, parent, pull)[0]
+    if shape_pull is None:
         return Errors(scale, parent.weight_J)
     density = np.exp(_log_density(d_N, scale * sd_N, var_N))
     weight = parent.weight_J
     for _ in range(ROUNDS):
         total = (density @ weight).clip(1e-300)
-        weight = (weight * (density.T @ (1 / total)) + pseudo * parent.weight_J) / (len(density) + pseudo)
-    return Errors(_best_scale(d_N, sd_N, var_N, Errors(scale, weight), pseudo)[0], weight)
+        weight = weight * (density.T @ (1 / total)) + shape_pull * parent.weight_J
+        weight /= len(density) + shape_pull
+    return Errors(_best_scale(d_N, sd_N, var_N, Errors(scale, weight), 0.0)[0], weight)
 
 
 def fit_noise(d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray) -> float:
-    """Real noise over stated noise, by maximum likelihood; 1 where the values cannot tell.
+    """Real noise over stated noise, by maximum likelihood; 1 where the values cannot tell, or say that it is about right.
 
-    It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value.
+    It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value. Under large
+    noise two per cent of it are as much as the whole error of a prediction: hence exactly 1 rather than nearly.
     """
     if len(d_N) < 200:
         return 1.0
     step = max(1, len(d_N) // NOISE_SAMPLE)
     d, sd, var = d_N[::step], sd_N[::step], var_N[::step]
     coarse = SCALE_GRID[::2]
-    found = [_best_scale(d, sd, k**2 * var, Errors.of_nobody(), 5.0, coarse)[1] for k in NOISE_GRID]
+    found = [_best_scale(d, sd, k**2 * var, Errors.of_nobody(), 1.0, coarse)[1] for k in NOISE_GRID]
     score = np.array(found) - 0.5 * (np.log(NOISE_GRID) / NOISE_PRIOR) ** 2
-    return float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
+    factor = float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
+    return 1.0 if BELIEVED[0] < factor < BELIEVED[1] else factor
 
 
-def _best_scale(d, sd, var, parent: Errors, pseudo: float, grid=SCALE_GRID) -> tuple[float, float]:
-    """(scale, log likelihood there); the parent pulls with the information `pseudo` noise-free values have."""
+def _best_scale(d, sd, var, parent: Errors, pull: float, grid=SCALE_GRID) -> tuple[float, float]:
+    """(scale, log likelihood there); the parent pulls with the information of `pull` noise-free values."""
     score = np.empty(len(grid))
     for i, by in enumerate(grid):
         density = np.exp(_log_density(d, parent.scale * by * sd, var)) @ parent.weight_J
-        score[i] = np.log(density.clip(1e-300)).sum() - pseudo * np.log(by) ** 2
+        score[i] = np.log(density.clip(1e-300)).sum() - pull * np.log(by) ** 2
     at, height = _peak(np.log(grid), score)
     return float(parent.scale * np.exp(at)), height
 

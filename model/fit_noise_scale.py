@@ -19,7 +19,7 @@ from msacat.model.mixture_prior import MixturePrior
 
 MAX_DROPS = 3  # wrong measurements are not noise
 BATCH = 1024
-LEAST, MOST = 1.12, 3.0  # below the least, the stated errors are taken as they are
+LEAST, MOST = 0.8, 3.0
 
 
 @torch.no_grad()
@@ -42,6 +42,5 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np
         groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
     for columns in groups:
         d, sd, var, seen = (a[:, columns] for a in parts)
-        factor = fit_noise(d[seen], sd[seen], var[seen])
-        found[columns] = min(factor, MOST) if factor > LEAST else 1.0
+        found[columns] = np.clip(fit_noise(d[seen], sd[seen], var[seen]), LEAST, MOST)
     return found

@@ -25,7 +25,12 @@ DETECTION_ERR = 0.36  # mag; S/N 3, a fainter star would not be in the survey
 
 @dataclass(frozen=True)
 class HidingPolicy:
-    """Relative weights of the situations, and the share of cells hidden in `cells`."""
+    """Relative weights of the situations, and the share of cells hidden in `cells`.
+
+    jittered   share of stars whose visible cells get fresh noise on top of their own, and errors to match: a network
+               that meets the same stars many times must not know them by their noise
+    jitter     by how much their errors grow
+    """
 
     weights: dict[str, float] = field(
         default_factory=lambda: {
@@ -41,13 +46,15 @@ class HidingPolicy:
     )
     cell_share: tuple[float, float] = (0.1, 0.5)
     scalar_hidden: float = 0.3
+    jittered: float = 0.7
+    jitter: tuple[float, float] = (1.0, 1.8)
 
 
 @dataclass
 class HiddenBatch:
     """Numpy arrays of one batch.
 
-    cells        what the network is given (degraded where the situation is `faint`)
+    cells        what the network is given (degraded where the situation is `faint`, noisier where jittered)
     hidden_BD    observed, but not shown
     visible_BD   observed, and shown
     target       cells as measured: value_BD, var_BD; scored where observed_BD | derived_BD
@@ -102,6 +109,9 @@ def hide(
     if faint.any():
         cells, target = _make_faint(cells, scaling, faint, rng)
         hidden &= cells.observed_BD
+    jittered = ~faint & (rng.random(B) < policy.jittered)
+    if jittered.any():
+        cells = _make_noisier(cells, scaling.reference, jittered, policy.jitter, rng)
     if cells.scalar_BX.shape[1]:
         kept = (rng.random((B,)) >= policy.scalar_hidden)[:, None]
         cells = replace(cells, scalar_BX=cells.scalar_BX * kept)
@@ -114,6 +124,24 @@ def _one_survey(observed: np.ndarray, group: np.ndarray, rng: np.random.Generato
     seen = np.stack([observed[:, group == g].any(1) for g in range(n)], axis=1)
     draw = np.where(seen, rng.random(seen.shape), -1.0)
     return np.where(seen.any(1), draw.argmax(1), -9)
+
+
+def _make_noisier(
+    cells: Cells, reference: int, rows_B: np.ndarray, jitter: tuple[float, float], rng: np.random.Generator
+) -> Cells:
+    """A copy in which the measured cells of `rows_B` have errors larger by one factor a star, and noise to match.
+
+    G is left as it is: every colour hangs on it.
+    """
+    given, rows = cells.copy(), np.flatnonzero(rows_B)
+    growth = rng.uniform(*jitter, (len(rows), 1)).astype(np.float32)
+    touched = given.observed_BD[rows]
+    touched[:, reference] = False
+    var = given.var_BD[rows]
+    noise = np.sqrt((growth**2 - 1) * var) * rng.standard_normal(var.shape, np.float32)
+    given.value_BD[rows] += np.where(touched, noise, 0.0)
+    given.var_BD[rows] = np.where(touched, growth**2 * var, var)
+    return given
 
 
 def _make_faint(

@@ -90,7 +90,7 @@ class TrainConfig:
             raise UsageError(f"unknown training options: {', '.join(sorted(unknown))}")
         if isinstance(data.get("hiding"), dict):
             hiding = dict(data["hiding"])
-            hiding["cell_share"] = tuple(hiding["cell_share"])
+            hiding |= {name: tuple(hiding[name]) for name in ("cell_share", "jitter")}
             data["hiding"] = HidingPolicy(**hiding)
         return TrainConfig(**data)
 

@@ -100,3 +100,20 @@ def test_a_star_with_one_cell_keeps_it(cells, scaling):
     lone.observed_BD[:, scaling.reference] = True
     batch = hide(lone, scaling, np.random.default_rng(0), HidingPolicy())
     assert batch.visible_BD[:, scaling.reference].all() and not batch.hidden_BD.any()
+
+
+def test_jitter_adds_the_noise_it_states_and_spares_g_targets_and_hidden_numbers(cells, scaling):
+    policy = HidingPolicy(weights={"nothing": 1.0}, jittered=1.0, jitter=(2.0, 2.0))
+    batch = hide(cells, scaling, np.random.default_rng(0), policy)
+    seen = cells.observed_BD.copy()
+    seen[:, scaling.reference] = False
+    np.testing.assert_allclose(batch.cells.var_BD[seen], 4 * cells.var_BD[seen], rtol=1e-5)
+    moved = (batch.cells.value_BD - cells.value_BD) / np.sqrt(3 * cells.var_BD)
+    assert abs(moved[seen].std() - 1) < 0.03 and abs(moved[seen].mean()) < 0.03
+    np.testing.assert_array_equal(batch.cells.value_BD[~seen], cells.value_BD[~seen])
+    np.testing.assert_array_equal(batch.cells.var_BD[~seen], cells.var_BD[~seen])
+    np.testing.assert_array_equal(batch.target.value_BD, cells.value_BD)
+    still = hide(
+        cells, scaling, np.random.default_rng(0), HidingPolicy(weights={"nothing": 1.0}, jittered=0.0)
+    )
+    np.testing.assert_array_equal(still.cells.value_BD, cells.value_BD)
