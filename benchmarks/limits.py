@@ -18,13 +18,16 @@ from gunzip import gunzip
 MB = 1_000_000
 
 
-def limits(folder: Path) -> dict[str, float]:
-    """Rates by name: memory and socket MB/s, disk MB/s (written and synced), inflate MB/s of text, float32 GFLOP/s."""
+def limits(folder: Path, mb: int = 512) -> dict[str, float]:
+    """Rates by name: memory and socket MB/s, disk MB/s (written and synced), inflate MB/s of text, float32 GFLOP/s.
+
+    mb : how much each moves
+    """
     return {
-        "memory_copy_mb_s": _memory(),
-        "disk_write_mb_s": _disk(folder),
-        "socket_mb_s": _socket(),
-        "inflate_mb_s": _inflate(folder),
+        "memory_copy_mb_s": _memory(mb),
+        "disk_write_mb_s": _disk(folder, mb),
+        "socket_mb_s": _socket(mb),
+        "inflate_mb_s": _inflate(folder, max(1, mb // 12)),
         "matmul_gflop_s": _matmul(torch.float32),
         "matmul_bf16_gflop_s": _matmul(torch.bfloat16),
     }
@@ -39,18 +42,18 @@ def _best(work: Callable[[], object], repeats: int = 3) -> float:
     return min(seconds)
 
 
-def _memory(mb: int = 256) -> float:
+def _memory(mb: int) -> float:
     source = np.ones(mb * MB // 8)
     target = np.zeros_like(source)
     return mb / _best(lambda: np.copyto(target, source))
 
 
-def _disk(folder: Path, mb: int = 512) -> float:
-    data = os.urandom(16 * MB)
+def _disk(folder: Path, mb: int) -> float:
+    data = os.urandom(MB)
 
     def write() -> None:
         with tempfile.NamedTemporaryFile(dir=folder) as file:
-            for _ in range(mb // 16):
+            for _ in range(mb):
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -58,7 +61,7 @@ def _disk(folder: Path, mb: int = 512) -> float:
     return mb / _best(write)
 
 
-def _socket(mb: int = 512) -> float:
+def _socket(mb: int) -> float:
     """A Unix socket, 1 MB at a time, one thread at each end."""
     data = bytes(MB)
 
@@ -81,7 +84,7 @@ def _socket(mb: int = 512) -> float:
     return mb / _best(through)
 
 
-def _inflate(folder: Path, mb: int = 40) -> float:
+def _inflate(folder: Path, mb: int) -> float:
     rng = np.random.default_rng(0)
     text = ",".join(map(repr, rng.normal(size=mb * MB // 20))).encode()
     path = folder / "inflate.gz"

@@ -82,3 +82,36 @@ def test_records_replace_their_older_selves(bench, tmp_path):
         write_records(compare("made up", "nothing", 1, side, [side], 1), path)
     write_records(compare("made up", "nothing", 2, side, [side], 1), path)
     assert [record["rows"] for record in json.loads(path.read_text())] == [1, 2]
+
+
+def test_growth_and_profile_run(bench):
+    import growth
+    import profile_stages
+    from limits import limits
+
+    server, _, files = bench
+    points = [growth.measure(server, "ingest_numeric", n, files) for n in (500, 1000)]
+    assert growth.summary(points)["stages"]["ingest_numeric"].keys() == {"exponent", "last_exponent"}
+    spent = profile_stages.profile(server, "crossmatch", 1000, files)
+    able = limits(files, mb=8)
+    assert spent.seconds > 0 and spent.top and all(rate > 0 for rate in able.values())
+    for stage in profile_stages.ROWS:
+        words, seconds = profile_stages.ideal(stage, 1000, spent, able)
+        assert words and seconds >= 0
+
+
+def test_pages_are_what_the_results_say(bench):
+    """Nobody wrote on them by hand."""
+    import scale_page
+    import speed_page
+
+    results = {path.stem: json.loads(path.read_text()) for path in (BENCHMARKS / "results").glob("*.json")}
+    for record in results["speed"]:
+        assert list(record) == FIELDS
+    docs = BENCHMARKS.parent / "docs"
+    pages = {"speed": ("speed", "growth", "profile", "equal_time"), "scale": ("store", "growth", "speed")}
+    for module, name in ((speed_page, "speed"), (scale_page, "scale")):
+        made = module.page(*(results[key] for key in pages[name]))
+        assert (docs / f"{name}.md").read_text() == made, (
+            f"python benchmarks/{name}_page.py makes docs/{name}.md anew"
+        )
