@@ -49,6 +49,7 @@ def verify(conn: Connection, files: bool = False) -> list[Result]:
             results += _ids(conn, spec, adopted[spec.name])
             if spec.role in MATCHED_ROLES:
                 results += _matches(conn, spec)
+        results += _runs(conn)
         listed = _listed_files(conn) if files else []
     for survey, path, ledger in listed:
         results.append(_source_file(specs[survey], path, ledger))
@@ -213,6 +214,27 @@ def _spec(conn: Connection, spec: SurveySpec) -> list[Result]:
             "table is as the survey file says", spec, wrong, f"version {spec.version}, {len(found)} columns"
         )
     ]
+
+
+def _runs(conn: Connection) -> list[Result]:
+    """Every table of every run that was verified still holds the stars counted then, each once."""
+    runs = conn.execute(
+        "SELECT run_id, n_stars, ARRAY(SELECT tablename::text FROM pg_tables WHERE schemaname = 'enriched' "
+        "AND tablename LIKE 'r' || run_id || '\\_%' ORDER BY 1) "
+        "FROM msacat.runs WHERE verified IS NOT NULL AND state <> 'dropped' ORDER BY run_id"
+    ).fetchall()
+    results = []
+    for run_id, n_stars, tables in runs:
+        wrong = [] if f"r{run_id}_magnitudes" in tables else [f"enriched.r{run_id}_magnitudes is gone"]
+        for name in tables:
+            query = sql.SQL("SELECT count(DISTINCT source_id) FROM {}").format(
+                sql.Identifier("enriched", name)
+            )
+            if (found := _count(conn, query)) != n_stars:
+                wrong.append(f"enriched.{name} holds {found} stars, not {n_stars}")
+        right = f"{n_stars} stars in each of {len(tables)} tables"
+        results.append(Result("runs", not wrong, f"run {run_id}", "; ".join(wrong) or right))
+    return results
 
 
 def _listed_files(conn: Connection) -> list[tuple[str, str, dict[str, Any]]]:

@@ -19,6 +19,7 @@ from msacat.catalog.server.connect import connect
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.star_view import star_features
+from msacat.catalog.store.verify_catalog import verify
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 
@@ -283,6 +284,18 @@ def test_non_finite_values_never_get_published(made_up):
     with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="not finite") as error:
         verify_run(conn, run_id)
     assert str(made_up.source_id[9]) in (error.value.found or "")
+
+
+def test_verify_counts_the_runs_again(made_up):
+    run_id = enrich(made_up.dsn)
+    with connect(made_up.dsn) as conn:
+        (result,) = [r for r in verify(conn) if r.test == "runs"]
+        assert result.passed and result.target == f"run {run_id}", result
+        conn.execute(
+            f"DELETE FROM enriched.r{run_id}_magnitudes WHERE source_id = %s", [int(made_up.source_id[0])]
+        )
+        (result,) = [r for r in verify(conn) if r.test == "runs"]
+        assert not result.passed and f"enriched.r{run_id}_magnitudes holds" in result.description
 
 
 def test_publish_needs_a_verified_run(made_up):
