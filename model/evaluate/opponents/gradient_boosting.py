@@ -11,8 +11,10 @@ from msacat.model.evaluate.regimes import HIDDEN_SHARE, of_survey, optical_surve
 from msacat.model.evaluate.scaled_table import ScaledTable
 
 TREES = 300
+MASKINGS = 3  # of every training star where cells are hidden at random
 PARAMETERS = {
-    "objective": "regression_l1",
+    "objective": "huber",
+    "alpha": 0.1,  # of a scaled colour: as good as least squares on clean stars, and unmoved by wrong measurements
     "learning_rate": 0.08,
     "num_leaves": 48,
     "min_child_samples": 20,
@@ -29,8 +31,9 @@ PARAMETERS = {
 class GradientBoosting(Method):
     """Learns from training stars masked as the regime masks test stars.
 
-    Targets: every band of a hidden survey, or the leading components of a hidden spectrum. Each is fitted to its
-    difference from a linear model of the same inputs, so that trees need not build a slope from steps.
+    Targets: every band of a hidden survey, or the leading components of a hidden spectrum. Where the same cells are
+    missing from all stars each is fitted to its difference from a linear model of the same inputs, so that trees need
+    not build a slope from steps; where they are missing at random such a model only adds to the scatter.
     """
 
     name = "lightgbm"
@@ -41,7 +44,7 @@ class GradientBoosting(Method):
         self.trees = trees
 
     def settings(self) -> dict:
-        return {"trees": self.trees, **PARAMETERS}
+        return {"trees": self.trees, "maskings": MASKINGS, **PARAMETERS}
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
@@ -58,11 +61,14 @@ class GradientBoosting(Method):
             use = np.flatnonzero(np.isfinite(values[:, column]))
             if len(use) < 100:
                 continue
+            at_random = regime == "random_cells"
+            if at_random and column < M:
+                use = np.tile(use, MASKINGS)
             x = values[use].copy()
             hidden = self._hidden_with(column, features, regime, spectrum)
             x[:, hidden] = np.nan
             x[self._also_hidden(regime, features, x.shape, rng)] = np.nan
-            slope = _linear(x, values[use, column])
+            slope = np.zeros(2 * x.shape[1] + 1) if at_random else _linear(x, values[use, column])
             data = lightgbm.Dataset(x, values[use, column] - _apply(slope, x))
             model = lightgbm.train(PARAMETERS | {"seed": seed, "num_threads": 1}, data, self.trees)
             self.models[column] = model, slope, hidden
