@@ -10,6 +10,7 @@ from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.regimes import HIDDEN_SHARE, of_survey, optical_surveys, surveys_to_hide
 from msacat.model.evaluate.scaled_table import ScaledTable
 
+MAX_STARS = 40_000
 TREES = 300
 MASKINGS = 3  # of every training star where cells are hidden at random
 PARAMETERS = {
@@ -29,7 +30,7 @@ PARAMETERS = {
 
 
 class GradientBoosting(Method):
-    """Learns from training stars masked as the regime masks test stars.
+    """Learns from at most 40,000 training stars, masked as the regime masks test stars.
 
     Targets: every band of a hidden survey, or the leading components of a hidden spectrum. Where the same cells are
     missing from all stars each is fitted to its difference from a linear model of the same inputs, so that trees need
@@ -44,7 +45,7 @@ class GradientBoosting(Method):
         self.trees = trees
 
     def settings(self) -> dict:
-        return {"trees": self.trees, "maskings": MASKINGS, **PARAMETERS}
+        return {"max_stars": MAX_STARS, "trees": self.trees, "maskings": MASKINGS, **PARAMETERS}
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
@@ -52,10 +53,10 @@ class GradientBoosting(Method):
         import lightgbm
 
         self.table = ScaledTable.fit(train, features)
-        values, _ = self.table.encode(train)
+        rng = np.random.default_rng([seed, 7])
+        values, _ = self.table.encode(train.take(np.sort(rng.permutation(len(train))[:MAX_STARS])))
         M = self.table.n_bands
         self.models: dict[int, tuple[object, np.ndarray, list[int]]] = {}
-        rng = np.random.default_rng([seed, 7])
         spectrum = list(range(M, values.shape[1]))
         for column in self._targets(features, regime, spectrum):
             use = np.flatnonzero(np.isfinite(values[:, column]))
