@@ -23,9 +23,10 @@ class RecordTable(Records):
         super().__init__([dict(zip(FIELDS, row, strict=True)) for row in rows])
 
     def add(self, records: list[dict]) -> None:
+        """As Records.add; what others recorded meanwhile of other methods and regimes stays."""
+        before = self.keys
         super().add(records)
-        keep = sorted(self.keys)
-        self.conn.execute("DELETE FROM learned.accuracy WHERE key <> ALL(%s)", [keep])
+        self.conn.execute("DELETE FROM learned.accuracy WHERE key = ANY(%s)", [sorted(before - self.keys)])
         with self.conn.cursor() as cursor:
             rows = [[r[name] for name in FIELDS] for r in self.records if r["key"] == records[0]["key"]]
             cursor.executemany(self._insert, rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msacat.cli.evaluation_store import evaluation_store
+from msacat.cli.output import say
 
 BLOCKS = 0  # no model of a store has this number: its packed blocks are the evaluation's
 APOGEE_DATASETS = ("gaia_source", "xp_sampled", "twomass_psc", "apogee_dr17")
@@ -55,6 +56,7 @@ def _kept(
     label: str, files: Path, dsn: str | None, cache: Path | None, read: Callable[[str], Any]
 ) -> Iterator[Any]:
     """Stars from the cache, where no store is needed unless one is named; else from the store, into the cache."""
+    from msacat.catalog.server.advisory_lock import advisory_lock
     from msacat.catalog.server.connect import connect
     from msacat.cli.evaluation_records import RecordTable
     from msacat.model.evaluate.evaluation_data import EvaluationData
@@ -65,7 +67,8 @@ def _kept(
         yield EvaluationData.load(path), Records([])
         return
     with evaluation_store(files, dsn, label.replace("-", "_")) as store, connect(store) as conn:
-        data = EvaluationData.load(path) if path and path.is_file() else read(store)
+        with advisory_lock(conn, "evaluation", wait=True, tell=say):
+            data = EvaluationData.load(path) if path and path.is_file() else read(store)
         if path and not path.is_file():
             data.save(path)
         yield data, RecordTable(conn)

@@ -20,16 +20,16 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
 
     Without `dsn` the database evaluation_<name> on the private server: kept if the evaluation does not come to its
     end, so that it can go on, else dropped (a server that was not running is stopped again). Raises UsageError for a
-    `dsn` whose store holds other files, StoreLocked where another evaluation is at work.
+    `dsn` whose store holds other files, StoreLocked where another evaluation is at work in a temporary one.
     """
     from msacat.catalog.server.advisory_lock import advisory_lock
     from msacat.catalog.server.connect import connect
 
     if dsn is not None:
-        with connect(dsn) as conn, advisory_lock(conn, "evaluation"):
+        with connect(dsn) as conn, advisory_lock(conn, "evaluation", wait=True, tell=say):
             _require_own(files, conn)
             _fill(files, dsn)
-            yield dsn
+        yield dsn
         return
     from psycopg import sql
 
@@ -43,7 +43,7 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
     made = server.create_database(database)
     try:
         migrations.upgrade(engine(made))
-        with connect(made) as conn, advisory_lock(conn, "evaluation"):
+        with connect(made) as conn, advisory_lock(conn, "evaluation, until it is dropped"):
             _fill(files, made)
             yield made
         with connect(server.dsn_of("postgres"), autocommit=True) as conn:
