@@ -13,6 +13,7 @@ import typer
 from msacat.cli.options import AsJson, Device, Dsn, Quiet, Where
 from msacat.cli.output import be_quiet, print_json, print_line, progress_bar, say
 from msacat.cli.scores_table import print_offsets, print_scores
+from msacat.cli.step_events import require_tensorboard, step_events
 from msacat.cli.stop_signal import StopSignal
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,50}")
@@ -41,6 +42,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted training of this name.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            "--tensorboard", help="Also write the steps there, as TensorBoard reads them.", file_okay=False
+        ),
+    ] = None,
     dsn: Dsn = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -63,6 +70,7 @@ def train(
         raise UsageError(
             "not a usable model name", found=name, expected="a-z, 0-9, _ and -, at most 51 characters"
         )
+    require_tensorboard(tensorboard)
     if minutes is not None and epochs is not None:
         raise UsageError("give --minutes or --epochs, not both")
     if resume and not (epochs is None and where is None and split is None):
@@ -88,7 +96,7 @@ def train(
                                              job.where, on_progress=update)  # fmt: skip
                     say("packed " + ", ".join(f"{n} stars to {part}" for part, n in counts.items()))
                 stream = StarStream(dsn, job.model_id, job.features)
-                report = _learn(dsn, stream, job, resume)
+                report = _learn(dsn, stream, job, resume, tensorboard)
                 result = _finish(dsn, stream, job, report)
             except Interrupted as stopped:
                 raise Interrupted(stopped.message, next_step=f"msacat train --name {name} --resume") from None
@@ -176,8 +184,8 @@ def _interrupted(conn: Any, name: str, device: str, minutes: float | None) -> _J
     return _Job(row.model_id, name, row.folder, row.features, config, row.split_id, row.where, not packed)
 
 
-def _learn(dsn: str | None, stream: Any, job: _Job, resume: bool) -> Any:
-    """Run the trainer, writing its steps to the ledger every two seconds."""
+def _learn(dsn: str | None, stream: Any, job: _Job, resume: bool, events: Path | None) -> Any:
+    """Run the trainer, writing its steps to the ledger (and to `events`) every two seconds."""
     from msacat.catalog.server.connect import connect
     from msacat.catalog.stream.model_ledger import forget_steps_from, record_steps
     from msacat.model.train_autoencoder import train as train_model
@@ -185,6 +193,7 @@ def _learn(dsn: str | None, stream: Any, job: _Job, resume: bool) -> Any:
     with (
         StopSignal("stopping after this step; --resume continues") as stop,
         connect(dsn) as ledger,
+        step_events(events) as write_event,
         progress_bar("train", total=1.0) as update,
     ):
         recorded: list[float] = []
@@ -201,6 +210,7 @@ def _learn(dsn: str | None, stream: Any, job: _Job, resume: bool) -> Any:
             values = {"loss": step.loss, "gradient_norm": step.gradient_norm,
                       "learning_rate": step.learning_rate, **{f"loss_{k}": v for k, v in step.losses.items()}}  # fmt: skip
             record_steps(ledger, job.model_id, step.step, step.seconds, values)
+            write_event(step.step, values)
 
         made_from = {"stars": "all" if job.where is None else job.where, "split": f"seed {job.config.seed}"}
         return train_model(stream, job.folder, job.config, on_step=on_step, resume=resume,

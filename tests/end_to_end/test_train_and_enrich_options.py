@@ -6,6 +6,7 @@ import json
 
 import psycopg
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 KINDS = ("magnitudes", "xp_coefficients", "embeddings", "metallicities")
 
@@ -66,7 +67,15 @@ def test_train_on_a_condition_with_a_split_of_ones_own(run, trained, tmp_path):
     lines = [f"{source_id},{parts[i % 4]}" for i, source_id in enumerate(bright)]
     split.write_text("source_id,part\n" + "\n".join(lines) + "\n")
     model = run("train", "--name", "own-split", "--split", split, "--where", "gaia_g < 17 AND dec > -90",
-                "--seed", 5, "--device", "cpu", "--epochs", 1, "--json")  # fmt: skip
+                "--seed", 5, "--device", "cpu", "--epochs", 1, "--tensorboard", tmp_path / "events", "--json")  # fmt: skip
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
+    last = {name: events.Scalars(name)[-1] for name in ("loss", "gradient_norm", "loss_bands", "loss_xp")}
+    recorded = dict(rows(trained, "SELECT DISTINCT ON (s.name) s.name, (step, value)::text FROM learned.train_steps s "
+                                  "JOIN learned.models m USING (model_id) WHERE m.name = 'own-split' "
+                                  "ORDER BY s.name, step DESC"))  # fmt: skip
+    for name, event in last.items():
+        step, value = recorded[name].strip("()").split(",")
+        assert event.step == int(step) and event.value == pytest.approx(float(value), rel=1e-5)
     assert sum(model["stars"].values()) <= len(bright)
     for part in set(parts):
         assert model["stars"][part] == pytest.approx(len(bright) * parts.count(part) / 4, rel=0.05)
