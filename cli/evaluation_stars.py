@@ -32,6 +32,7 @@ def apogee_stars(folder: Path, dsn: str | None, seed: int, cache: Path | None) -
 
     def read(store: str) -> Any:
         features, parts, divisor = _read_parts(store, seed)
+        _use_every_label(store, features, parts)
         return _data("apogee", WHEEL_SHA256, features, parts, None, divisor, seed)
 
     files = folder / "apogee_xp"
@@ -72,6 +73,26 @@ def _kept(
         if path and not path.is_file():
             data.save(path)
         yield data, RecordTable(conn)
+
+
+def _use_every_label(store: str, features: Any, parts: dict) -> None:
+    """Labels of spectra below the survey file's cut in S/N too, in place: to be comparable with what others published."""
+    import numpy as np
+
+    from msacat.catalog.server.connect import connect
+
+    labels = [(i, label.quantity) for i, label in enumerate(features.labels) if label.survey == "apogee_dr17"]
+    columns = ", ".join(f"s.{quantity}, s.{quantity}_err" for _, quantity in labels)
+    with connect(store) as conn:
+        rows = conn.execute(
+            f"SELECT m.source_id, {columns} FROM matched.apogee_dr17 m JOIN survey.apogee_dr17 s USING (apogee_id)"
+        ).fetchall()
+    known = {row[0]: np.array(row[1:], np.float32) for row in rows}
+    for block in parts.values():
+        for star, source_id in enumerate(block.source_id_B.tolist()):
+            if source_id in known:
+                for k, (i, _) in enumerate(labels):
+                    block.label_BL[star, i], block.label_err_BL[star, i] = known[source_id][2 * k : 2 * k + 2]
 
 
 def _data(name: str, fingerprint: str, features, parts: dict, truth, divisor: int, seed: int) -> Any:

@@ -32,7 +32,8 @@ class Asked:
     """N values of one quantity; (N,), or (N, K) for "xp".
 
     truth     NaN where there is none
-    observed  NaN where not measured; noise: its published error, or the survey's typical one
+    observed  NaN where not measured; noise: its published error, or the survey's typical one, with
+              the calibration error the survey does not quote
     g, source_id, kind  (N,): magnitude, star, class ("star" for all real stars)
     """
 
@@ -87,6 +88,7 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
             use = case.asked_BM[:, m] & (np.isfinite(true) | (truth is None))
             if use.any():
                 error = np.where(np.isfinite(own.mag_err_BM[:, m]), own.mag_err_BM[:, m], band.typical_err)
+                error = np.hypot(error, band.floor_err)
                 yield ask(band.name, use, true, own.mag_BM[:, m].astype(float), error)
         if case.asked_xp_B.any():
             true = np.full(own.xp_BK.shape, np.nan) if truth is None else truth.xp_BK

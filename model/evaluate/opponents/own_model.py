@@ -63,7 +63,8 @@ class OwnModel(Method):
     def _noise(self) -> tuple[np.ndarray, np.ndarray]:
         """Real over published error as the model fitted it, of the bands asked for and of the coefficients."""
         scaling = self.model.scaling
-        known = dict(zip(scaling.features.band_names, scaling.noise_D, strict=False))
+        fitted = scaling.noise_D[: scaling.n_bands] * self.model.stored.calibration.noise_M
+        known = dict(zip(scaling.features.band_names, fitted, strict=True))
         bands = np.array([known.get(name, 1.0) for name in self.model.features.band_names])
         return bands, scaling.noise_D[scaling.n_bands :] if scaling.features.xp else np.ones(K)
 
