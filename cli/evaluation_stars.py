@@ -33,7 +33,7 @@ def apogee_stars(folder: Path, dsn: str | None, seed: int, cache: Path | None) -
     def read(store: str) -> Any:
         features, parts, divisor = _read_parts(store, seed)
         _use_every_label(store, features, parts)
-        return _data("apogee", WHEEL_SHA256, features, parts, None, divisor, seed)
+        return _data("apogee", f"{WHEEL_SHA256}, every label", features, parts, None, divisor, seed)
 
     files = folder / "apogee_xp"
     if not all((files / dataset).is_dir() for dataset in APOGEE_DATASETS):

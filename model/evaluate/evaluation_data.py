@@ -52,11 +52,10 @@ class EvaluationData:
 
     @property
     def identity(self) -> str:
-        """Hash of files, stars, labels, bands and seed."""
+        """Hash of files, stars, bands and seed."""
         ids = hashlib.sha256()
         for part in PARTS:
-            stars = getattr(self, part)
-            ids.update(stars.source_id_B.tobytes() + b"|" + stars.label_BL.tobytes())
+            ids.update(getattr(self, part).source_id_B.tobytes() + b"|")
         what = [self.fingerprint, ids.hexdigest(), self.features.band_names, self.seed]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
