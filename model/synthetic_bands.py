@@ -28,7 +28,6 @@ class SyntheticBands:
     row_MK, offset_M   maggies per coefficient unit; NaN for a band without a key
     key_M              GaiaXPy's system and band, None without
     shift_M            mag, added to GaiaXPy's to be in the survey's system (already in row_MK, offset_M)
-    shift_M            mag, the survey's system minus GaiaXPy's
     """
 
     row_MK: np.ndarray
@@ -66,7 +65,6 @@ class SyntheticBands:
             xp, xp_err = block.xp_BK[whole], block.xp_err_BK[whole]
             xp_err = np.where(np.isfinite(xp_err), xp_err, UNKNOWN_XP_ERR * np.abs(xp))
             found, error = synthetic_magnitudes(xp, [str(self.key_M[m]) for m in use], xp_err)
-            found = found + self.shift_M[use]
             good = np.isfinite(found) & (error < MAX_ERR_MAG)
             mag[np.ix_(whole, use)] = np.where(good, found + self.shift_M[use], np.nan)
             err[np.ix_(whole, use)] = np.where(good, error, np.nan)
