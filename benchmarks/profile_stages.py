@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--stage", action="append", choices=ROWS)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual rows")
+    parser.add_argument("--note", default="", help="a sentence on the conditions, for the page")
     parser.add_argument("--out", type=Path, default=RESULTS / "profile.json")
     asked = parser.parse_args()
     stages: list[dict[str, Any]] = []
@@ -76,7 +77,7 @@ def main() -> int:
                 {"stage": stage, "rows": rows, "limit": limit, "at_limit_s": seconds, **asdict(spent)}
             )
             print(stages[-1], file=sys.stderr, flush=True)
-    found = {"machine": machine(), "commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+    found = {"machine": machine(), "note": asked.note, "commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
              "limits": able, "stages": stages}  # fmt: skip
     write_json(asked.out, found)
     return 0

@@ -40,7 +40,7 @@ def page(speed: list[dict], growth: dict, profile: dict, equal: dict) -> str:
         "peer's seconds over msacat's, of medians; in brackets the least and largest of single rounds. *Bar* is what the",
         "project asks of itself. Seconds only inform: ratios are the claim.",
         "",
-        f"Commit {speed[0]['commit']}, {speed[-1]['date'][:10]}, {profile['machine']}.",
+        f"Commit {speed[0]['commit']}, {speed[-1]['date'][:10]}, {profile['machine']}. {profile['note']}".rstrip(),
         "",
         f"![Ratios]({PLOTS['ratios']})",
         "",
