@@ -140,7 +140,8 @@ def plot_ratios(speed: list[dict], path: Path) -> None:
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.6, linestyle=":")
     axes.set_yticks(range(len(records)), [_label(r) for r in records], fontsize=7.5)
-    axes.set_xlabel("peer's seconds / msacat's (thick mark: the bar; thin line: single rounds)")
+    axes.set_xlim(0.08, None)
+    axes.set_xlabel("peer's seconds / msacat's\nthick mark: the bar; thin line: single rounds")
     _save(figure, path)
 
 
@@ -168,7 +169,8 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _label(r: dict) -> str:
-    return f"{r['stage']}: {r['peer'].split(',')[0][:44]}{_detail(r)}"
+    peer = "numpy" if r["stage"] == "query" and "numpy" in r["peer"] else r["peer"].split(",")[0][:44]
+    return f"{r['stage']}: {peer}{_detail(r)}".replace(" among stars in memory", "")
 
 
 def _detail(r: dict) -> str:
