@@ -215,6 +215,7 @@ def _worker(
 def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: Callable[[], bool]) -> None:
     """Run the workers to their end; raises Interrupted if one of them was stopped or died."""
     import os
+    import signal
     import time
 
     from msacat.catalog.errors import InputRejected, Interrupted
@@ -235,8 +236,13 @@ def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: C
         os.getpid(),
     )
     processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
-    for process in processes:
-        process.start()
+    # A terminal sends Ctrl-C to all: they inherit the mask, so that it cannot end them before they know to ignore it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for process in processes:
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         with connect(job.dsn, autocommit=True) as conn:
             while any(process.is_alive() for process in processes):
@@ -252,7 +258,7 @@ def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: C
         for process in processes:  # alive only if this process is to end at once: their chunks roll back
             process.terminate()
             process.join()
-    if stop.is_set():
+    if stop.is_set() or asked():
         raise Interrupted(f"run {job.run_id} is stopped; what was committed stays")
     if any(process.exitcode in REFUSED for process in processes):
         raise InputRejected(f"run {job.run_id}: a worker failed for the reason above; what was committed stays",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,19 @@ def say(text: str) -> None:
     """Words for the person watching, on stderr."""
     if not _quiet:
         _stderr.print(text, markup=False)
+
+
+def say_at_once(text: str) -> None:
+    """`say` for signal handlers: they may have come in the middle of a print, which cannot be begun twice."""
+    if _quiet:
+        return
+    line = f"{text}\n"
+    try:
+        descriptor = sys.stderr.fileno()
+    except (OSError, ValueError):  # not a file: a test reads along
+        sys.stderr.write(line)
+        return
+    os.write(descriptor, ("\n" + line if sys.stderr.isatty() else line).encode())  # not into a progress bar
 
 
 def print_json(data: Any) -> None:

@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from msacat.catalog.errors import Interrupted
-from msacat.cli.output import say
+from msacat.cli.output import say_at_once
 
 
 class StopSignal:
@@ -39,7 +39,7 @@ class StopSignal:
                 "stopped at once; nothing is half-written", next_step="the same command continues"
             )
         self._asked = True
-        say(self._words)
+        say_at_once(self._words)
 
 
 def _pyarrow_answers(signals: bool) -> None:

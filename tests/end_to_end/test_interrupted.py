@@ -163,7 +163,7 @@ def test_ctrl_c_reaches_the_workers(trained, msacat_at):
         wait_for(trained, "SELECT 1 FROM msacat.runs WHERE run_id = 2", process)
         os.killpg(process.pid, signal.SIGINT)
         code, err = ended(process)
-    assert code == 5 and "--resume 2" in err and "Traceback" not in err
+    assert code == 5 and "--resume 2" in err and "Traceback" not in err, err
     assert one_row(trained, "SELECT state FROM msacat.runs WHERE run_id = 2") == ("running",)
     assert msacat_at(trained, "runs", "publish", 2).code == 2
     assert msacat_at(trained, "enrich", "--resume", 2).code == 0
