@@ -69,7 +69,7 @@ def fit_mixture(
 
 def _split(one: MixturePrior, x, s, known, C: int, generator: torch.Generator) -> MixturePrior:
     """k-means on the single model's latent positions seeds the components."""
-    z = one._expect(x, s, known).z_CBQ[0]
+    z = one.expect(x, s, known).z_CBQ[0]
     centres = z[torch.randperm(len(z), generator=generator)[:1].to(z.device)]
     for _ in range(C - 1):  # k-means++ seeding
         far = torch.cdist(z, centres).min(1).values ** 2
@@ -104,7 +104,7 @@ def _em(prior, x, s, known, passes, generator, check, until) -> None:
             if time.monotonic() > until and step:
                 return
             visible = known[rows]
-            expected = prior._expect(x[rows], s[rows] + extra[rows], visible)
+            expected = prior.expect(x[rows], s[rows] + extra[rows], visible)
             stats = _statistics(prior, expected, x[rows], visible)
             rate = (step + 2.0) ** -0.6 if n_batches > 1 else 1.0
             averages = (

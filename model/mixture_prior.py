@@ -5,7 +5,7 @@ A star of component k is x = mu_k + W_k z + e + noise, z ~ N(0, I_q), e ~ N(0, d
 (Cappé & Moulines 2009); with per-cell noise the E-step is that of extreme deconvolution (Bovy, Hogg &
 Roweis 2011) with low-rank covariances. The network then predicts corrections to this posterior.
 
-Suffixes: B stars, D cells, C components, K the likeliest of them, Q latent dimensions.
+Suffixes: B stars, D cells, C components, K the likeliest of them, Q latent dimensions, P pairs of these.
 """
 
 from __future__ import annotations
@@ -103,11 +103,10 @@ class MixturePrior(nn.Module):
         return post
 
     def _posterior_once(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Posterior:
-        e = self._expect(x_BD, s_BD, visible_BD)
-        p = self._likeliest(e)
-        residual = x_BD[None] - p.factor_KBD
+        joint = self._join(x_BD, s_BD, visible_BD)
+        p = self._likeliest(joint, s_BD, visible_BD)
         gain = p.weight_KBD * p.psi_KBD  # 0 where not visible
-        mean = p.factor_KBD + gain * residual
+        mean = p.factor_KBD + gain * (x_BD - p.factor_KBD)
         var = p.psi_KBD * (1 - gain) + (1 - gain) ** 2 * p.factor_var_KBD
         r = torch.softmax(p.log_joint_KB, 0)
         mean_BD = (r[:, :, None] * mean).sum(0)
@@ -116,40 +115,37 @@ class MixturePrior(nn.Module):
         loo_residual, loo_var = self._leave_one_out(
             p.weight_KBD, p.factor_KBD, p.factor_var_KBD, p.log_joint_KB, x_BD, visible_BD
         )
-        loo_z = torch.where(visible_BD, loo_residual / loo_var.sqrt(), 0.0)
         used = visible_BD.sum(1).clamp_min(1)
         return Posterior(
             mean_BD,
             second.clamp_min(1e-12).sqrt(),
-            e.log_like_B,
-            loo_z,
+            torch.logsumexp(joint.log_joint_CB, 0),
+            loo_residual / loo_var.sqrt() * visible_BD,
             visible_BD,
             torch.zeros_like(visible_BD),
             (r * p.chi2_KB).sum(0) / used,
         )
 
-    def _likeliest(self, e: _Expectation) -> _Likeliest:
+    def _likeliest(self, joint: _Joint, s_BD: Tensor, visible_BD: Tensor) -> _Likeliest:
         """Each star's own few components: with many, all but a few have no say in it, yet would cost as much."""
-        psi_CBD = self.psi_CD[:, None].expand_as(e.weight_CBD)
-        if self.components <= LIKELIEST:
-            return _Likeliest(
-                e.log_joint_CB, e.chi2_CB, e.weight_CBD, e.factor_CBD, e.factor_var_CBD, psi_CBD
-            )
-        log_joint_KB, which_KB = e.log_joint_CB.topk(LIKELIEST, 0)
-        star_B = torch.arange(e.log_joint_CB.shape[1], device=which_KB.device)
+        log_joint_KB, which_KB = joint.log_joint_CB.topk(min(LIKELIEST, self.components), 0)
+        star_B = torch.arange(len(s_BD), device=s_BD.device)
+        psi_KBD = self.psi_CD[which_KB]
+        root_KBQQ = joint.root_QQCB[:, :, which_KB, star_B].permute(2, 3, 0, 1)
+        W_KBDQ = self.W_CDQ[which_KB]
         return _Likeliest(
             log_joint_KB,
-            e.chi2_CB[which_KB, star_B],
-            e.weight_CBD[which_KB, star_B],
-            e.factor_CBD[which_KB, star_B],
-            e.factor_var_CBD[which_KB, star_B],
-            self.psi_CD[which_KB],
+            joint.chi2_CB[which_KB, star_B],
+            _weight(psi_KBD, s_BD, visible_BD),
+            joint.factor_CBD[which_KB, star_B],
+            ((W_KBDQ @ torch.cholesky_inverse(root_KBQQ)) * W_KBDQ).sum(3),
+            psi_KBD,
         )
 
     @torch.no_grad()
     def leave_one_out(self, value_BD: Tensor, var_BD: Tensor, visible_BD: Tensor) -> tuple[Tensor, Tensor]:
         """(measured − predicted from the star's other visible cells, its variance with noise); read where visible."""
-        p = self._likeliest(self._expect(value_BD, var_BD, visible_BD))
+        p = self._likeliest(self._join(value_BD, var_BD, visible_BD), var_BD, visible_BD)
         return self._leave_one_out(
             p.weight_KBD, p.factor_KBD, p.factor_var_KBD, p.log_joint_KB, value_BD, visible_BD
         )
@@ -172,58 +168,111 @@ class MixturePrior(nn.Module):
         residual = (x_BD[None] - factor_KBD) / keep
         variance = factor_var_KBD / keep + 1 / weight_KBD.clamp_min(1e-12)
         log_p = -0.5 * (residual**2 / variance + torch.log(variance) + LOG_2PI)
-        r = torch.softmax(torch.where(visible_BD[None], log_joint_KB[:, :, None] - log_p, 0.0), 0)
+        r = torch.softmax((log_joint_KB[:, :, None] - log_p) * visible_BD, 0)
         mean = (r * residual).sum(0)
         return mean, (r * (variance + (residual - mean) ** 2)).sum(0)
 
-    def _expect(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> _Expectation:
+    def _join(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> _Joint:
+        """Every component's own view of every star."""
         C, Q = self.components, self.latent
+        weight = _weight(self.psi_CD[:, None], s_BD, visible_BD)
+        delta = (x_BD - self.mu_CD[:, None]) * visible_BD
+        A_CPB = self._pair_loadings() @ weight.mT
+        A_QQCB = A_CPB[:, self._full].reshape(C, Q, Q, -1).permute(1, 2, 0, 3)
+        A_QQCB.diagonal(dim1=0, dim2=1).add_(1.0)
+        root_QQCB = _cholesky(A_QQCB)
+        right_QCB = (self.W_CDQ.mT @ (weight * delta).mT).transpose(0, 1)
+        z_CBQ = _solve(root_QQCB, right_QCB).permute(1, 2, 0)
+        shift = z_CBQ @ self.W_CDQ.mT
+        chi2 = (weight * (delta - shift) ** 2).sum(2) + (z_CBQ**2).sum(2)
+        log_det = 2 * root_QQCB.diagonal(dim1=0, dim2=1).log().sum(2)
+        log_w = (torch.log(weight.clamp_min(1e-30)) * visible_BD).sum(2) - LOG_2PI * visible_BD.sum(1)
+        return _Joint(
+            self.log_pi_C[:, None] - 0.5 * (chi2 + log_det - log_w),
+            chi2, weight, z_CBQ, shift + self.mu_CD[:, None], root_QQCB,
+        )  # fmt: skip
+
+    def expect(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Expectation:
+        """What the M-step needs to know of every star under every component."""
+        joint = self._join(x_BD, s_BD, visible_BD)
+        log_like_B = torch.logsumexp(joint.log_joint_CB, 0)
+        cov_CBQQ = torch.cholesky_inverse(joint.root_QQCB.permute(2, 3, 0, 1))
         i, j = self._upper[0], self._upper[1]
-        weight = (1.0 / (self.psi_CD[:, None] + s_BD[None])).clamp_max(MAX_PRECISION) * visible_BD[None]
-        pairs = self.W_CDQ[:, :, i] * self.W_CDQ[:, :, j]  # C, D, Q(Q+1)/2
-        A = (weight @ pairs)[:, :, self._full].reshape(C, -1, Q, Q)
-        A = A + torch.eye(Q, device=A.device)
-        delta = torch.where(visible_BD[None], x_BD[None] - self.mu_CD[:, None], 0.0)
-        chol = torch.linalg.cholesky(A)
-        cov = torch.cholesky_inverse(chol)
-        z = (cov @ ((weight * delta) @ self.W_CDQ)[..., None])[..., 0]
-        shift = z @ self.W_CDQ.mT
-        twice = torch.where(i == j, 1.0, 2.0).to(A.dtype)
-        factor_var = (cov[:, :, i, j] * twice) @ pairs.mT
-        chi2 = (weight * (delta - shift) ** 2).sum(2) + (z**2).sum(2)
-        log_det = 2 * torch.diagonal(chol, dim1=2, dim2=3).log().sum(2)
-        log_w = torch.where(visible_BD[None], torch.log(weight.clamp_min(1e-30)) - LOG_2PI, 0.0).sum(2)
-        log_joint = self.log_pi_C[:, None] - 0.5 * (chi2 + log_det - log_w)
-        log_like = torch.logsumexp(log_joint, 0)
-        return _Expectation(
-            torch.exp(log_joint - log_like),
-            weight,
-            z,
-            cov,
-            shift + self.mu_CD[:, None],
+        twice = torch.where(i == j, 1.0, 2.0).to(cov_CBQQ.dtype)
+        factor_var = (cov_CBQQ[:, :, i, j] * twice) @ self._pair_loadings()
+        return Expectation(
+            torch.exp(joint.log_joint_CB - log_like_B),
+            joint.weight_CBD,
+            joint.z_CBQ,
+            cov_CBQQ,
+            joint.factor_CBD,
             factor_var.clamp_min(0),
-            chi2,
-            log_joint,
-            log_like,
+            joint.log_joint_CB,
         )
+
+    def _pair_loadings(self) -> Tensor:
+        W_CQD = self.W_CDQ.mT
+        return W_CQD[:, self._upper[0]] * W_CQD[:, self._upper[1]]
+
+
+def _weight(psi: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Tensor:
+    return (1.0 / (psi + s_BD)).clamp_max(MAX_PRECISION) * visible_BD
+
+
+# Thousands of matrices of a dozen rows: with the stars innermost the elimination is a few dozen operations on long
+# vectors, several times faster than as many calls of LAPACK.
+
+
+def _cholesky(A_QQN: Tensor) -> Tensor:
+    """Lower triangular roots of I + positive semidefinite matrices (hence no pivot below 1); N may be several dimensions."""
+    root = torch.zeros_like(A_QQN)
+    for q in range(len(A_QQN)):
+        column = A_QQN[q:, q]
+        if q:
+            column = column - (root[q:, :q] * root[q, :q]).sum(1)
+        pivot = column[0].clamp_min(1.0).sqrt()
+        root[q:, q] = column / pivot
+        root[q, q] = pivot
+    return root
+
+
+def _solve(root_QQN: Tensor, right_QN: Tensor) -> Tensor:
+    """x of (root root') x = right."""
+    x = right_QN.clone()
+    Q = len(x)
+    for q in range(Q):
+        x[q] = (x[q] - (root_QQN[q, :q] * x[:q]).sum(0)) / root_QQN[q, q]
+    for q in reversed(range(Q)):
+        x[q] = (x[q] - (root_QQN[q + 1 :, q] * x[q + 1 :]).sum(0)) / root_QQN[q, q]
+    return x
 
 
 @dataclass
-class _Expectation:
-    resp_CB: Tensor
+class _Joint:
+    log_joint_CB: Tensor  # log pi_k + log p_k(visible cells)
+    chi2_CB: Tensor
     weight_CBD: Tensor  # 1 / (psi + noise variance), 0 where not visible
     z_CBQ: Tensor
-    cov_CBQQ: Tensor
     factor_CBD: Tensor  # mu + W z
-    factor_var_CBD: Tensor  # W cov W'
-    chi2_CB: Tensor
-    log_joint_CB: Tensor  # log pi_k + log p_k(visible cells)
-    log_like_B: Tensor
+    root_QQCB: Tensor  # Cholesky root of I + W' diag(weight) W
+
+
+@dataclass
+class Expectation:
+    """resp_CB responsibilities; cov_CBQQ of z; factor_var_CBD = W cov W'; the rest as in _Joint."""
+
+    resp_CB: Tensor
+    weight_CBD: Tensor
+    z_CBQ: Tensor
+    cov_CBQQ: Tensor
+    factor_CBD: Tensor
+    factor_var_CBD: Tensor
+    log_joint_CB: Tensor
 
 
 @dataclass
 class _Likeliest:
-    """Of the likeliest components of every star; names as in _Expectation."""
+    """Of the likeliest components of every star; names as in Expectation."""
 
     log_joint_KB: Tensor
     chi2_KB: Tensor
