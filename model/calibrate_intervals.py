@@ -18,7 +18,7 @@ from msacat.model.held_out import HeldOut
 LEVELS = (0.68, 0.95)
 NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
 PULL = 8.0  # noise-free values as which the coarser kind counts in a finer one
-BAND_PULL = 1.0  # ... all bands in one
+BAND_PULL = 16.0  # ... all bands in one: a network's sigmas are wrong by much the same factor everywhere
 SHAPE_PULL = 1_000.0  # ... in its shape
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
@@ -75,15 +75,20 @@ def g_bin(g_B: np.ndarray) -> np.ndarray:
     return np.digitize(np.nan_to_num(g_B, nan=30.0), G_EDGES)
 
 
-def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
-    """Factors from held-out predictions of stars that trained nothing."""
+def fit_calibration(
+    held: HeldOut, n_bands: int, n_labels: int, known_noise_M: np.ndarray | None = None
+) -> Calibration:
+    """Factors from held-out predictions of stars that trained nothing.
+
+    known_noise_M: real over stated errors as held.var_BD has them already; together no error is found too large,
+    since sigmas too small for bright stars look the same.
+    """
     M, T, L = n_bands, len(G_EDGES) + 1, n_labels
     t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
     band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
-    noise = np.ones(M)
     cells = _Cells(held)
-    for m in range(M):
-        noise[m] = fit_noise(*cells.of(held.scored_BD[:, m], m))
+    noise = np.array([fit_noise(*cells.of(held.scored_BD[:, m], m)) for m in range(M)])
+    noise = np.maximum(noise, 1.0 if known_noise_M is None else 1.0 / known_noise_M)
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     # Parent of all: every band together; a standard normal if there is nothing at all.
     everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), 0.0, 1.0)

@@ -19,12 +19,16 @@ from msacat.model.mixture_prior import MixturePrior
 
 MAX_DROPS = 3  # wrong measurements are not noise
 BATCH = 1024
-LEAST, MOST = 0.8, 3.0
+#: No error is found too large: a prior too sure of bright stars, with the same errors all of them, looks just so.
+LEAST, MOST = 1.0, 3.0
 
 
 @torch.no_grad()
 def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np.ndarray:
-    """Real over stated error of every cell, noise_D; 1 where errors are unpublished, right, or beyond telling."""
+    """Real over stated error of every cell, noise_D >= 1; 1 where errors are unpublished, right, or beyond telling.
+
+    `cells`: stars that the prior was not fitted to. Its own it knows by part of their noise.
+    """
     deviation, spread, noise, use = [], [], [], []
     for start in range(0, len(cells), BATCH):
         rows = slice(start, start + BATCH)

@@ -135,13 +135,16 @@ class _Run:
         self.notes += what_is_skipped(self.model)
 
     def _noise_scale(self, scaling: FeatureScaling, sample: StarBlock, budget: float | None) -> np.ndarray:
-        """Real over stated errors, by a small prior fitted for the purpose."""
-        cells = scaling.encode(sample.take(np.arange(min(len(sample), NOISE_STARS)))).to(self.device)
+        """Real over stated errors, by a small prior fitted for the purpose to other stars than it judges."""
+        n = min(len(sample) // 2, NOISE_STARS)
+        fitted, judged = (
+            scaling.encode(sample.take(np.arange(start, start + n))).to(self.device) for start in (0, n)
+        )
         small = fit_mixture(
-            cells, None, None, self.config.seed, NOISE_PASSES,
+            fitted, None, None, self.config.seed, NOISE_PASSES,
             check=self._stop_before_first_step, seconds=None if budget is None else budget / 4,
         )  # fmt: skip
-        return fit_noise_scale(small, cells, scaling.n_bands)
+        return fit_noise_scale(small, judged, scaling.n_bands)
 
     def _sample(self) -> StarBlock:
         """The first stars of epoch 0, in random order by contract: a random sample."""

@@ -72,6 +72,14 @@ def test_understated_noise_is_found_and_kept_out_of_the_intervals():
     np.testing.assert_allclose(unknowable.noise_M, 1.0, rtol=0.05)
 
 
+def test_no_error_is_found_too_large():
+    """Sigmas too small for values of little noise look the same; only what was added before may be taken back."""
+    overstated = held(30_000, 1.0, xp=False, noise=2.0, real_noise=1.4)
+    np.testing.assert_array_equal(fit_calibration(overstated, 3, 1).noise_M, 1.0)
+    known = np.array([1.2, 1.0, 1.0])
+    np.testing.assert_allclose(fit_calibration(overstated, 3, 1, known).noise_M, 1 / known)
+
+
 def test_kinds_without_stars_borrow_from_their_band_then_from_all():
     few = held(4000, 1.7)
     few.scored_BD[:, 2] = False  # never scored at all
