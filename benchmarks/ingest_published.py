@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from gunzip import gunzip, gunzip_with
+from gunzip import gunzip
 from harness import Record, Side, compare
 from ingest_numeric import Ours
 from made_up_files import made_up_stars, write_published
@@ -41,7 +41,7 @@ def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
             ),
         )
 
-    peers = [Side(f"decompress ({gunzip_with()}) and parse (pyarrow) alone", parse, check)]
+    peers = [Side("decompress (isal) and parse (pyarrow) alone", parse, check)]
     return compare(STAGE, WORK, size.published, mine.side(), peers, size.rounds, mine.peak_mb(size))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from gunzip import gunzip, gunzip_with
+from gunzip import gunzip
 from harness import Record, Side, compare, peak_mb
 from ingest_numeric import ingest
 from made_up_files import made_up_stars, unpacked, write_xp
@@ -28,9 +28,7 @@ def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
     def check_lines(found: int) -> None:
         assert found == lines and found > size.xp
 
-    scan = Side(
-        f"decompress ({gunzip_with()}) and count lines alone", lambda: _count_lines(mine.path), check_lines
-    )
+    scan = Side("decompress (isal) and count lines alone", lambda: _count_lines(mine.path), check_lines)
     memory = mine.peak_mb() if size.measure_memory else 0.0
     return compare(STAGE, WORK, size.xp, mine.side(), [scan, _gaiaxpy(mine)], size.rounds, memory)
 
