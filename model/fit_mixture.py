@@ -19,6 +19,7 @@ from msacat.model.mixture_prior import MixturePrior
 OUTLIER_SIGMA = 4.0  # a cell further than this from what its star's other cells say loses weight
 PRIOR_STARS = 3.0  # pseudo-stars pulling loadings to 0: rare bands must not fit their few stars exactly
 PRIOR_PSI = 0.05
+LEARNED_STARS, MOST_PASSES = 60_000, 50
 
 
 def default_size(n_stars: int, n_cells_seen: int) -> tuple[int, int]:
@@ -30,6 +31,11 @@ def default_size(n_stars: int, n_cells_seen: int) -> tuple[int, int]:
         if n_stars >= least:
             return components, latent
     return 1, latent
+
+
+def enough_passes(n_stars: int, least: int) -> int:
+    """Few stars are gone over more often: until 60,000 were seen, within limits."""
+    return max(least, min(MOST_PASSES, LEARNED_STARS // max(1, n_stars)))
 
 
 def fit_mixture(

@@ -24,7 +24,7 @@ from msacat.catalog.surveys.star_block import StarBlock
 from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore, save_checkpoint
 from msacat.model.devices import Workers, choose_autocast, choose_device
 from msacat.model.finish_training import finish_training
-from msacat.model.fit_mixture import fit_mixture
+from msacat.model.fit_mixture import enough_passes, fit_mixture
 from msacat.model.fit_noise_scale import fit_noise_scale
 from msacat.model.label_scaling import LabelScaling, fit_label_scaling
 from msacat.model.mixture_prior import MixturePrior
@@ -126,7 +126,7 @@ class _Run:
             self.config.components,
             self.config.latent,
             self.config.seed,
-            self.config.prior_passes,
+            enough_passes(len(sample), self.config.prior_passes),
             check=self._stop_before_first_step,
             seconds=budget,
         )

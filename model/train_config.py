@@ -54,7 +54,7 @@ class TrainConfig:
     components: int | None = None  # None: by the number of stars
     latent: int | None = None
     prior_stars: int = 60_000  # sample for scaling and prior
-    prior_passes: int = 6
+    prior_passes: int = 6  # at least; more of few stars
     max_drops: int = 2  # visible cells a star may lose as outliers
     hiding: HidingPolicy = field(default_factory=HidingPolicy)
     xp_weight: float = 0.5

@@ -11,7 +11,7 @@ from msacat.model.cells import CellTensors
 from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.evaluate.metrics import ONE_68, ONE_95
 from msacat.model.evaluate.regimes import cases
-from msacat.model.fit_mixture import default_size, fit_mixture
+from msacat.model.fit_mixture import default_size, enough_passes, fit_mixture
 from msacat.model.mixture_prior import MixturePrior
 from msacat.model.reconstruction_loss import masked_mean, robust_nll
 from msacat.model.scale_features import FeatureScaling, fit_scaling
@@ -22,7 +22,7 @@ BATCH = 1024
 #: components, latent dimensions, beside default_size(); with few stars those few can support
 LARGE, LARGE_FROM_STARS = ((8, 14), (24, 12)), 12_000
 SMALL = ((4, 5), (4, 8), (8, 5))
-LEARNED_STARS, PASSES = 60_000, (8, 50)  # passes over the stars: until so many were seen, within limits
+LEAST_PASSES = 8
 
 
 class Mixture(Method):
@@ -43,7 +43,7 @@ class Mixture(Method):
             "sizes": sizes,
             "max_drops": self.max_drops,
             "max_stars": MAX_STARS,
-            "passes": PASSES,
+            "passes": LEAST_PASSES,
             "chosen_by": f"likelihood of hidden cells, {MAX_CHOOSING} stars",
         }
 
@@ -63,7 +63,7 @@ class Mixture(Method):
             seen = int((cells.observed_BD.sum(0) > 0).sum())
             tried = LARGE if len(sample) >= LARGE_FROM_STARS else SMALL
             sizes = tuple(dict.fromkeys((default_size(len(sample), seen), *tried)))
-        passes = int(np.clip(LEARNED_STARS / len(sample), *PASSES))
+        passes = enough_passes(len(sample), LEAST_PASSES)
         widest = cells.value_BD.shape[1] - 1
         fitted = [fit_mixture(cells, c, min(q, widest), seed, passes) for c, q in sizes]
         if len(fitted) == 1:
