@@ -17,6 +17,7 @@ from msacat.model.match_features import Renaming
 from msacat.model.mixture_prior import Posterior
 from msacat.model.model_folder import StoredModel, load_model
 from msacat.model.out_of_support import is_outside
+from msacat.model.reconcile_spectra import reconcile_spectra
 
 BATCH = 1024
 SUSPECT_SIGMA = 5.0
@@ -144,6 +145,8 @@ class StarModel:
         suspect = np.where(measured, loo > SUSPECT_SIGMA, outside[:, None] & ~blank)
 
         xp, xp_err, bp_seen, rp_seen = self._spectra(block, cells, mean, sd, norm)
+        alone = ~(bp_seen | rp_seen)
+        xp[alone] = self._agreeing(xp, xp_err, mag, err68, measured, suspect)[alone]
         labels = self._labels(out, xp_seen, has_input)
         embedding = np.where(has_input[:, None], out.embedding_BE.float().cpu().numpy(), np.nan)
         return Prediction(
@@ -191,7 +194,7 @@ class StarModel:
         B, M = len(block), self.scaling.n_bands
         seen = [np.isfinite(block.xp_BK[:, half]).all(1) for half in (slice(0, K // 2), slice(K // 2, K))]
         if not self.predicts_xp:
-            return block.xp_BK, block.xp_err_BK, *seen
+            return block.xp_BK.copy(), block.xp_err_BK, *seen
         xp = self.scaling.coefficients(mean, norm)
         error = self.stored.calibration.coefficients(norm)[0] * sd[:, M:]
         unit = self.scaling.coefficient_unit(norm)
@@ -201,6 +204,14 @@ class StarModel:
             np.where(seen_BK, block.xp_err_BK, error * unit),
             *seen,
         )
+
+    def _agreeing(self, xp, xp_err, mag, err68, measured, suspect) -> np.ndarray:
+        """The spectra moved towards the star's magnitudes; a measured one that the others disown has no say."""
+        bands = self.scaling.features.bands
+        typical, floor = np.array([(b.typical_err, b.floor_err) for b in bands]).T
+        error = np.where(np.isfinite(err68), err68, typical)
+        error = np.where(measured, np.hypot(error, floor), error)
+        return reconcile_spectra(xp, xp_err, mag, error, ~(measured & suspect), self.scaling)
 
     def _labels(self, out: Output, xp_seen: np.ndarray, has_input: np.ndarray) -> dict[str, np.ndarray]:
         """fe_h with its limits, teff and logg with errors; NaN without labels in training or without input."""
