@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read.decompress import DOWNLOAD_AGAIN, content_chunks
+from msacat.catalog.read.decompress import DOWNLOAD_AGAIN, content_chunks, read_ahead
 from msacat.catalog.read.survey_file import Place
 from msacat.catalog.read.text_to_arrow import csv_null_options, text_to_column, without_nan
+from msacat.catalog.read.unread_cells import without_unread_cells
 
 BLOCK = 8 << 20  # bytes of text parsed at a time: enough for Arrow's threads, small beside the machine
 PARSE_UNIT = 1 << 20  # bytes one Arrow thread takes at a time
@@ -40,7 +41,7 @@ def line_blocks(
     """
     pieces: list[bytes] = []
     size = 0
-    for piece in content_chunks(path):
+    for piece in read_ahead(content_chunks(path)):  # hashing goes on beside inflating
         if digest is not None:
             digest.update(piece)
         if skip:
@@ -110,6 +111,7 @@ class BlockParser:
 
     def __post_init__(self) -> None:
         # Arrow sees positions as names: published ones may be empty or strange
+        self.positions = {self.names.index(name) for name in self.wanted}
         self.keys = {name: f"c{self.names.index(name)}" for name in self.wanted}
         for name, kind in self.wanted.items():
             if pa.types.is_string(kind) or pa.types.is_list(kind):
@@ -126,9 +128,12 @@ class BlockParser:
                 found="a byte 0",
                 next_step=DOWNLOAD_AGAIN,
             )
-        lines = _count_lines(block)
+        lean = block
+        if self.quote:
+            lean = without_unread_cells(block, self.delimiter, self.quote, self.positions)
+        lines = _count_lines(lean)
         try:
-            table = self._read(block, self._kinds())
+            table = self._read(lean, self._kinds())
         except pa.ArrowInvalid:
             return self._parse_carefully(block, first_row)
         if table.num_rows != lines:  # blank lines, or a quoted value swallowed a line end
