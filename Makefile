@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types format demo evaluate evaluate-full bench clean
+.PHONY: help setup test lint types format demo evaluate evaluate-full ablations bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -38,6 +38,10 @@ evaluate: setup ## Repeat the tables of docs/accuracy.md from the stored weights
 
 evaluate-full: setup ## Train and judge everything that is not recorded yet (many hours; goes on where it was interrupted)
 	$(BIN)/python benchmarks/accuracy.py --full $(if $(M67),--m67 $(M67))
+
+ablations: setup ## Train and judge every arm of docs/ablations.md that is not recorded yet (two hours)
+	$(BIN)/python benchmarks/ablations/run.py
+	$(BIN)/python benchmarks/ablations/page.py
 
 lint: setup ## Check style and which part may import which
 	$(BIN)/ruff check .

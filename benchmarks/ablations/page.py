@@ -1,0 +1,186 @@
+"""Writes docs/ablations.md from what run.py measured: `python benchmarks/ablations/page.py`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from arms import ARMS
+from run import CALIBRATE_STARS, REGIMES, RESULTS, SIZES, STARS, STEPS, TEST_STARS, WIDTHS
+from scaling_law import SURVEY, fit_power_law
+from suspects_and_selection import PERCENTILES, WORST
+
+from msacat.model.evaluate.accuracy_tables import Summary, in_mean, mixture_of, summarise
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablations.md"
+FINDINGS = RESULTS.with_name("suspects_and_selection.json")
+SHORT = dict(zip(REGIMES, ("random", "survey, XP seen", "XP", "XP + survey", "faint"), strict=True))
+SURE = 2.0  # errors of a ratio beyond which a difference is called one
+
+
+def main() -> int:
+    records = json.loads(RESULTS.read_text("utf-8"))
+    findings = json.loads(FINDINGS.read_text("utf-8")) if FINDINGS.exists() else {}
+    PAGE.write_text("\n".join(page(records, findings)) + "\n", "utf-8")
+    return 0
+
+
+def page(records: list[dict], findings: dict) -> Iterator[str]:
+    yield "# Ablations"
+    yield ""
+    yield (
+        "Made by `python benchmarks/ablations/page.py` from `benchmarks/results/ablations.json`; not written by hand. "
+        "`make ablations` measures."
+    )
+    yield ""
+    yield (
+        f"Every arm learned from the same {STARS:,} stars for {STEPS:,} steps of 256 (the product takes 16 times as many: "
+        f"what needs long training is not seen here), was calibrated on {CALIBRATE_STARS:,} and judged on the same hidden "
+        f"values of {TEST_STARS:,} test stars, against the truth. Ratios of NMAD (geometric mean over bands) to the "
+        "default arm's: above 1 is worse. *invented*: magnitudes further off than 5 stated errors or 0.5 mag, per mille. "
+        "68 %: share of truths inside the intervals."
+    )
+    for dataset, title in (("sky", "The clean sky"), ("sky-dirty", "The dirty sky")):
+        rows = _table(records, dataset)
+        if rows:
+            yield from ["", f"## {title}", "", *rows]
+    missing = [arm.name for arm in ARMS if not any(r["method"] == f"msacat:{arm.name}" for r in records)]
+    if missing:
+        yield from ["", "Not measured: " + ", ".join(missing) + "."]
+    yield from _scaling(records)
+    if "suspect" in findings:
+        yield from _suspects(findings["suspect"])
+    if "selection" in findings:
+        yield from _selection(findings["selection"])
+
+
+def _summaries(records: list[dict], dataset: str) -> dict[tuple[str, str], Summary]:
+    chosen = [r for r in records if r["dataset"] == dataset]
+    return {(s.method, s.regime): s for s in summarise(chosen)}
+
+
+def _table(records: list[dict], dataset: str) -> list[str]:
+    found = _summaries(records, dataset)
+    if ("msacat:default", REGIMES[0]) not in found:
+        return []
+    regimes = [regime for regime in REGIMES if ("msacat:default", regime) in found]
+    default = {regime: found["msacat:default", regime] for regime in regimes}
+    error = {regime: ratio_error(records, dataset, regime) for regime in regimes}
+    lines = [
+        "| arm | " + " | ".join(SHORT[r] for r in regimes) + " | 68 % | invented ‰ | verdict |",
+        "|---|" + "---|" * (len(regimes) + 3),
+        "| default: NMAD | " + " | ".join(f"{default[r].nmad:.4f}" for r in regimes) + " | | | |",
+        "| error of a ratio | " + " | ".join(f"{error[r]:.3f}" for r in regimes) + " | | | |",
+    ]
+    names = [f"msacat:{arm.name}" for arm in ARMS] + [mixture_of(dataset)]
+    words = {f"msacat:{arm.name}": arm.what for arm in ARMS} | {mixture_of(dataset): "the mixture alone"}
+    for name in names:
+        if (name, regimes[0]) not in found:
+            continue
+        mine = {regime: found[name, regime] for regime in regimes}
+        ratio = {regime: mine[regime].nmad / default[regime].nmad for regime in regimes}
+        bands = [mine[regime] for regime in regimes if regime != "xp_hidden"]
+        lines.append(
+            f"| {name.removeprefix('msacat:')}: {words[name]} | "
+            + " | ".join(f"{ratio[r]:.3f}" for r in regimes)
+            + f" | {np.mean([s.coverage68 for s in bands]):.2f}"
+            + f" | {1000 * np.mean([s.hallucinated for s in bands]):.1f} | {verdict(ratio, error)} |"
+        )
+    return lines
+
+
+def verdict(ratio: dict[str, float], error: dict[str, float]) -> str:
+    """Where the arm differs from the default by more than chance."""
+    worse = [SHORT[r] for r in ratio if ratio[r] - 1 > SURE * error[r]]
+    better = [SHORT[r] for r in ratio if 1 - ratio[r] > SURE * error[r]]
+    parts = [f"worse in {', '.join(worse)}"] * bool(worse) + [f"better in {', '.join(better)}"] * bool(better)
+    return "; ".join(parts) or "no difference"
+
+
+def ratio_error(records: list[dict], dataset: str, regime: str) -> float:
+    """1 sigma of the ratio of two arms' means, by the bootstrap of the default's bands; the same stars: rather too large."""
+    relative = [
+        0.5 * (r["nmad_hi"] - r["nmad_lo"]) / r["nmad"]
+        for r in records
+        if (r["dataset"], r["regime"], r["method"], r["against"]) == (dataset, regime, "msacat:default", "truth")
+        and in_mean(r) and r["n"] >= 100
+    ]  # fmt: skip
+    return float(np.sqrt(2 * np.mean(np.square(relative)) / len(relative)))
+
+
+def _scaling(records: list[dict]) -> Iterator[str]:
+    found = _summaries(records, "sky")
+    for name, width in WIDTHS.items():
+        sizes = [size for size in SIZES if (f"msacat:{name}-{size}", REGIMES[0]) in found]
+        if len(sizes) < 3:
+            continue
+        yield from ["", f"## More stars: width {width}", ""]
+        yield "| training stars | " + " | ".join(SHORT[r] for r in REGIMES) + " | invented ‰ |"
+        yield "|---|" + "---|" * (len(REGIMES) + 1)
+        rows = {size: [found[f"msacat:{name}-{size}", regime] for regime in REGIMES] for size in sizes}
+        invented = {
+            size: 1000 * float(np.mean([s.hallucinated for s in row if s.regime != "xp_hidden"]))
+            for size, row in rows.items()
+        }
+        for size, row in rows.items():
+            yield f"| {size:,} | " + " | ".join(f"{s.nmad:.4f}" for s in row) + f" | {invented[size]:.2f} |"
+        columns = [[rows[size][i].nmad for size in sizes] for i in range(len(REGIMES))]
+        laws = [fit_power_law(np.array(sizes), np.array(c)) for c in [*columns, list(invented.values())]]
+        yield "| exponent | " + " | ".join(f"{law.exponent:.3f} ± {law.error:.3f}" for law in laws) + " |"
+        yield "| at 220 million | " + " | ".join(f"{law.predicted[1]:.2g}" for law in laws) + " |"
+        yield ""
+        yield (
+            f"Steps are the same at every size. The last row goes three decades beyond what was measured ({SURVEY:,} "
+            "training stars): a real law flattens where noise, or the model, is the limit. It is an upper bound on the gain."
+        )
+
+
+def _suspects(found: dict) -> Iterator[str]:
+    yield from ["", "## What `suspect` finds", ""]
+    yield (
+        "Dirty sky, stored weights, one survey hidden. Of the worst "
+        f"{WORST:.0%} of imputed magnitudes so many are flagged, and so many of all:"
+    )
+    yield from [
+        "",
+        "| G | values | worst begins at, mag | flagged of the worst | flagged of all |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["values"]:
+        low, high = row["g"]
+        label = f"< {high}" if low == 0 else f"> {low}"
+        yield (
+            f"| {label} | {row['n']:,} | {row['worst_mag']:.2f} | {row['flagged_of_worst']:.1%} | {row['flagged']:.1%} |"
+        )
+    yield from [
+        "",
+        "Stars with any flag, by what they are (the sky has no hot subdwarfs):",
+        "",
+        "| class | stars | flagged |",
+    ]
+    yield "|---|---|---|"
+    for row in found["classes"]:
+        yield f"| {row['class'].replace('_', ' ')} | {row['n']:,} | {row['flagged']:.1%} |"
+
+
+def _selection(rows: list[dict]) -> Iterator[str]:
+    yield from ["", "## Selection", ""]
+    yield (
+        "Clean sky, stored weights, test stars. Percentiles ("
+        + ", ".join(map(str, PERCENTILES))
+        + ") of the truth of all stars; of all stars as enriched; and of the truth of those alone that every survey "
+        "measured (for [Fe/H]: that have a label). KS: largest distance to the truth's cumulative distribution."
+    )
+    yield from ["", "| quantity | set | stars | percentiles | KS |", "|---|---|---|---|---|"]
+    for row in rows:
+        for name in ("truth", "enriched", "overlap"):
+            one = row[name]
+            numbers = ", ".join(f"{p:.2f}" for p in one["percentiles"])
+            yield f"| {row['quantity']} | {name} | {one['n']:,} | {numbers} | {one['ks']:.3f} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Every arm of the ablation at its smallest: it trains, predicts, is judged, and is not done twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ABLATIONS = Path(__file__).resolve().parents[2] / "benchmarks" / "ablations"
+
+
+@pytest.fixture(scope="module")
+def ablations():
+    """The benchmarks import one another by bare names."""
+    sys.path.insert(0, str(ABLATIONS))
+    try:
+        import arms
+        import page
+        import run
+
+        yield arms, run, page
+    finally:
+        sys.path.remove(str(ABLATIONS))
+
+
+@pytest.fixture(scope="module")
+def stars(data):
+    few = {part: getattr(data, part).take(np.arange(250)) for part in ("train", "calibrate")}
+    return replace(data.fewer(200), name=data.name, **few)
+
+
+def test_every_arm_trains_and_is_judged_once(ablations, stars, tmp_path, monkeypatch):
+    arms, run, page = ablations
+    monkeypatch.setattr(run, "REGIMES", ["random_cells"])
+    results = tmp_path / "ablations.json"
+    with run.OnePrior().at_work():
+        for arm in arms.ARMS:
+            run.judge(stars, arm, tmp_path, results, steps=2)
+    run.judge_mixture(stars, results)
+    records = json.loads(results.read_text())
+    assert {r["method"] for r in records} == {f"msacat:{arm.name}" for arm in arms.ARMS} | {"mfa-robust"}
+    assert all(np.isfinite(r["nmad"]) for r in records)
+    lines = list(page.page(records, {}))
+    assert sum("| default: the product's own | 1.000 |" in line for line in lines) == 1
+    assert all(any(f"| {arm.name}: " in line for line in lines) for arm in arms.ARMS)
+    before = results.stat().st_mtime_ns
+    run.judge(stars, arms.ARMS[0], tmp_path, results, steps=2)
+    assert results.stat().st_mtime_ns == before
+
+
+def test_an_arm_is_what_it_says_and_leaves_the_product_as_it_was(ablations, stars, tmp_path, monkeypatch):
+    """Two arms that differ in one patch give different models; after them the default is the default again."""
+    arms, run, _ = ablations
+    monkeypatch.setattr(run, "REGIMES", ["random_cells"])
+    named = {arm.name: arm for arm in arms.ARMS}
+    results = {}
+    for name in ("default", "no-errors", "default-again"):
+        arm = named[name.removesuffix("-again")]
+        run.judge(stars, replace(arm, name=name), tmp_path, tmp_path / f"{name}.json", steps=4)
+        results[name] = [r["nmad"] for r in json.loads((tmp_path / f"{name}.json").read_text())]
+    assert results["default"] == results["default-again"]
+    assert results["default"] != results["no-errors"]
+
+
+def test_a_verdict_needs_two_errors(ablations):
+    page = ablations[2]
+    error = {"random_cells": 0.01, "xp_hidden": 0.01}
+    assert page.verdict({"random_cells": 1.019, "xp_hidden": 0.985}, error) == "no difference"
+    assert page.verdict({"random_cells": 1.021, "xp_hidden": 0.975}, error) == "worse in random; better in XP"
+
+
+def test_a_power_law_is_found_with_its_error(ablations):
+    from scaling_law import SURVEY, fit_power_law
+
+    stars = np.array([1e3, 1e4, 1e5])
+    exact = fit_power_law(stars, 2.0 * stars**-0.25)
+    assert exact.exponent == pytest.approx(0.25) and exact.error < 1e-9
+    assert exact.predicted == pytest.approx([2.0 * SURVEY**-0.25] * 3)
+    rough = fit_power_law(stars, 2.0 * stars**-0.25 * [1.0, 1.1, 1.0])
+    assert rough.error > 0.01 and rough.predicted[0] < rough.predicted[1] < rough.predicted[2]
+
+
+def test_suspect_and_selection_tables_are_shares(ablations, data, model_folder, sky):
+    from suspects_and_selection import ks, selection, suspect_power
+
+    power = suspect_power(data, model_folder)
+    assert {row["class"] for row in power["classes"]} == set(data.truth.class_B)
+    assert all(0 <= row["flagged"] <= 1 and 0 <= row["flagged_of_worst"] <= 1 for row in power["values"])
+    rows = selection(data, model_folder, sky.folder)
+    assert rows[0]["truth"]["ks"] == 0 and 0 < rows[0]["overlap"]["n"] < rows[0]["truth"]["n"]
+    assert ks(np.arange(10.0), np.arange(10.0) + 100) == 1.0
