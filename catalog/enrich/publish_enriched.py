@@ -59,16 +59,18 @@ def verify_run(conn: Connection, run_id: int) -> dict[str, int]:
     rows = {}
     for kind in kinds:
         table = run_table(run_id, kind)
-        row = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(table)).fetchone()
-        assert row is not None
-        rows[kind] = row[0]
+        rows[kind], not_finite = _count_rows(conn, run_id, kind)
         if rows[kind] != chunks[1]:
             raise InputRejected(
                 f"enriched.{table_name(run_id, kind)} is incomplete", expected=f"{chunks[1]} rows", found=str(rows[kind]),
                 next_step=f"msacat runs drop {run_id}, then enrich again; please report this",
             )  # fmt: skip
         conn.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (source_id)").format(table))
-        _refuse_non_finite(conn, run_id, kind)
+        if not_finite is not None:
+            raise InputRejected(
+                f"a value of run {run_id} is not finite", found=f"source_id {not_finite} in {kind}",
+                next_step="please report this; the run stays invisible",
+            )  # fmt: skip
         conn.execute(sql.SQL("ANALYZE {}").format(table))
     conn.execute("UPDATE msacat.runs SET state = 'verified', verified = now(), n_stars = %s WHERE run_id = %s",
                  [chunks[1], run_id])  # fmt: skip
@@ -322,24 +324,22 @@ def _stale(conn: Connection, run_id: int) -> InputRejected:
     )
 
 
-def _refuse_non_finite(conn: Connection, run_id: int, kind: str) -> None:
-    """No NaN, no infinity: the arrays and reals of one table in one scan."""
+def _count_rows(conn: Connection, run_id: int, kind: str) -> tuple[int, int | None]:
+    """(rows, a source_id with a NaN or an infinity in its reals and arrays or None), in one scan of the table."""
     bad = []
+    present = view_columns(conn, "enriched", table_name(run_id, kind))
     for column in columns_of(kind, bands_of(conn)):
         name = sql.Identifier(column.name)
-        if column.name not in view_columns(conn, "enriched", table_name(run_id, kind)):
+        if column.name not in present:
             continue
         if column.type == "real":
             bad.append(sql.SQL("NOT ({} BETWEEN '-1e30'::real AND '1e30'::real)").format(name))
         elif column.type == "real[]":
             bad.append(sql.SQL("'Infinity'::real <= ANY ({})").format(name))  # NaN is sorted above it
-    if not bad:
-        return
     row = conn.execute(
-        sql.SQL("SELECT source_id FROM {} WHERE {} LIMIT 1").format(
-            run_table(run_id, kind), sql.SQL(" OR ").join(sql.SQL("({})").format(b) for b in bad)
+        sql.SQL("SELECT count(*), min(source_id) FILTER (WHERE {}) FROM {}").format(
+            sql.SQL(" OR ").join(sql.SQL("({})").format(b) for b in bad), run_table(run_id, kind)
         )
     ).fetchone()
-    if row:
-        raise InputRejected(f"a value of run {run_id} is not finite", found=f"source_id {row[0]} in {kind}",
-                            next_step="please report this; the run stays invisible")  # fmt: skip
+    assert row is not None
+    return row

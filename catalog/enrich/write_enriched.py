@@ -13,55 +13,27 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from psycopg import Connection, sql
 
 from msacat.catalog.enrich.changed_stars import store_changed_stars
-from msacat.catalog.enrich.enriched_tables import bands_of, columns_of, create_run_tables, run_table
+from msacat.catalog.enrich.enriched_tables import bands_of, create_run_tables, run_table
+from msacat.catalog.enrich.predicted_columns import Predicted, predicted_columns
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
-from msacat.catalog.server.copy_batches import copy_batches
+from msacat.catalog.server.copy_arrays import copy_arrays
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.register_survey import reference_spec
 from msacat.catalog.stream.star_rows import condition, read_rows, require_stars, unpack_rows
-from msacat.catalog.surveys.star_block import K, StarBlock
+from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 
-STARS_A_CHUNK = 20_000
-LANES = 2
 STARS_A_BLOCK = 4096
-HALF = K // 2
-
-
-class Predicted(Protocol):
-    """What a model says of a block of stars (see model/predict_stars.py); arrays in the order of the features."""
-
-    mag_BM: np.ndarray
-    err68_BM: np.ndarray
-    err95_BM: np.ndarray
-    observed_BM: np.ndarray
-    suspect_BM: np.ndarray
-    no_support_BM: np.ndarray
-    through_xp_BM: np.ndarray
-    xp_BK: np.ndarray
-    xp_err_BK: np.ndarray
-    bp_observed_B: np.ndarray
-    rp_observed_B: np.ndarray
-    embedding_BE: np.ndarray
-    has_input_B: np.ndarray
-    fe_h_B: np.ndarray
-    fe_h_lo_B: np.ndarray
-    fe_h_hi_B: np.ndarray
-    teff_B: np.ndarray
-    teff_err_B: np.ndarray
-    logg_B: np.ndarray
-    logg_err_B: np.ndarray
-    label_suspect_B: np.ndarray
+STARS_A_CHUNK = 2 * STARS_A_BLOCK  # few, since at the end one lane waits for the other's last chunk
+LANES = 2
 
 
 @dataclass(frozen=True)
@@ -221,8 +193,8 @@ class _ChunkWriter:
         for block in read_stars(self.conn, self.features, self.columns, self.chosen, chunk[1], chunk[2]):
             predicted = self.predict(block)
             for kind in self.kinds:
-                batch = _batch(kind, self.bands, self.run_id, block, predicted, self.features)
-                copy_batches(self.conn, run_table(self.run_id, kind), batch.schema.names, [batch])
+                columns = predicted_columns(kind, self.bands, self.run_id, block, predicted, self.features)
+                copy_arrays(self.conn, run_table(self.run_id, kind), columns)
             n_stars += len(block)
         fault_point("enrich.before_ledger")
         self.conn.execute(
@@ -283,62 +255,3 @@ def _store_ids(conn: Connection, run_id: int, ids: list[int], reference: str) ->
             f"{missing[1]} of the ids are not in the store", found=f"the first is {missing[0]}",
             next_step=f"msacat ingest {reference} a file that holds them, or take them off the list",
         )  # fmt: skip
-
-
-def _real(values: np.ndarray) -> pa.Array:
-    values = np.ascontiguousarray(values, dtype=np.float32)
-    return pa.array(values, mask=~np.isfinite(values))
-
-
-def _real_array(values_BN: np.ndarray) -> pa.Array:
-    """A real[] a row; NULL where any element is missing (a half is whole or absent)."""
-    values_BN = np.ascontiguousarray(values_BN, dtype=np.float32)
-    n, width = values_BN.shape
-    missing_B = ~np.isfinite(values_BN).all(axis=1)
-    offsets = np.arange(n + 1, dtype=np.int32) * width
-    return pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(np.nan_to_num(values_BN).ravel()), mask=pa.array(missing_B)
-    )
-
-
-def _bits(flags_BM: np.ndarray, bits: list[int]) -> pa.Array:
-    weights = np.left_shift(np.int64(1), np.asarray(bits, np.int64))
-    return pa.array(np.where(flags_BM, weights[None, :], 0).sum(axis=1).astype(np.int64))
-
-
-def _batch(
-    kind: str, bands, run_id: int, block: StarBlock, p: Predicted, features: StarFeatures
-) -> pa.RecordBatch:
-    n = len(block)
-    values: dict[str, pa.Array] = {
-        "source_id": pa.array(block.source_id_B.astype(np.int64)),
-        "run_id": pa.array(np.full(n, run_id, np.int64)),
-    }
-    if kind == "magnitudes":
-        place = {name: i for i, name in enumerate(features.band_names)}
-        for band in bands:
-            i = place[band.name]
-            values[band.name] = _real(p.mag_BM[:, i])
-            values[f"{band.name}_err"] = _real(p.err68_BM[:, i])
-            values[f"{band.name}_err95"] = _real(p.err95_BM[:, i])
-        bit_of = {band.name: band.bit for band in bands}
-        bits = [bit_of[name] for name in features.band_names]
-        values["observed"] = _bits(p.observed_BM, bits)
-        values["suspect"] = _bits(p.suspect_BM, bits)
-        values["no_support"] = _bits(p.no_support_BM, bits)
-        values["through_xp"] = _bits(p.through_xp_BM, bits)
-        values["has_input"] = pa.array(np.asarray(p.has_input_B, bool))
-    elif kind == "xp_coefficients":
-        for half, part in (("bp", slice(0, HALF)), ("rp", slice(HALF, K))):
-            values[f"{half}_coefficients"] = _real_array(p.xp_BK[:, part])
-            values[f"{half}_coefficient_errors"] = _real_array(p.xp_err_BK[:, part])
-        values["bp_observed"] = pa.array(np.asarray(p.bp_observed_B, bool))
-        values["rp_observed"] = pa.array(np.asarray(p.rp_observed_B, bool))
-    elif kind == "embeddings":
-        values["embedding"] = _real_array(p.embedding_BE)
-    else:
-        for name in ("fe_h", "fe_h_lo", "fe_h_hi", "teff", "teff_err", "logg", "logg_err"):
-            values[name] = _real(getattr(p, f"{name}_B"))
-        values["suspect"] = pa.array(np.asarray(p.label_suspect_B, bool))
-    names = [column.name for column in columns_of(kind, bands)]
-    return pa.RecordBatch.from_arrays([values[name] for name in names], names=names)

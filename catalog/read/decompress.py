@@ -13,9 +13,8 @@ from isal import isal_zlib  # Intel's inflate: half of zlib's time
 from msacat.catalog.errors import InputRejected
 
 GZIP_MAGIC = b"\x1f\x8b"
-CHUNK = (
-    1 << 19
-)  # bytes, few enough to stay in the cache; also the most one step of decompression may produce, whatever the ratio
+#: bytes; what stays in the cache is inflated fastest. Also the most one step may produce, whatever the ratio.
+CHUNK = 1 << 19
 DOWNLOAD_AGAIN = "compare its checksum with the publisher's list, download it again"
 
 T = TypeVar("T")
