@@ -63,7 +63,7 @@ def rows_as_bytes(columns: list[np.ndarray]) -> memoryview:
             rows[f"length_{i}"][gone] = -1
             start = layout.fields[f"value_{i}"][1]  # type: ignore[index]
             keep[gone, start : start + target.dtype.itemsize] = False
-    return memoryview(cells.ravel() if keep is None else cells[keep])
+    return (cells.ravel() if keep is None else cells[keep]).data
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
