@@ -76,7 +76,7 @@ def _gunzip(first: bytes, rest: Iterable[bytes], path: Path) -> Iterator[bytes]:
                 member = isal_zlib.decompressobj(31)
             try:
                 out = member.decompress(pending, CHUNK)
-            except isal_zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]  # its stub says instance, it is a class
                 raise damaged(str(error)) from None
             if out:
                 produced += len(out)
