@@ -159,7 +159,7 @@ def _crossmatch(
         else:
             how, counted = "what changed", _match_region(conn, inputs, region, writer, on_progress)
         fault_point("crossmatch.written")
-        report = _record(conn, inputs, counted, how, started)
+        report = _record(conn, inputs, counted, writer.count_by_method(), how, started)
         fault_point("crossmatch.before_commit")
     return report
 
@@ -172,7 +172,7 @@ def _match_everything(
         rows, taken = match_by_gaia_id(readers, inputs)
         writer.add(rows, "gaia_id")
         for query in match_by_archive(inputs):
-            writer.add_query(query)
+            writer.add_query(query, "best_neighbour")
         for rows in match_whole_sky(readers, inputs, taken, counted, on_progress):
             on_progress(1, None, f"writing {len(rows)} matches")
             writer.add(rows, "position")
@@ -184,7 +184,7 @@ def _match_region(
     conn: Connection, inputs: CrossmatchInputs, region: Region, writer: MatchWriter, on_progress: Progress
 ) -> Counted:
     for query in match_by_archive(inputs, region.new_files):
-        writer.add_query(query)
+        writer.add_query(query, "best_neighbour")
     rows, scope, counted = match_inside(conn, inputs, region, on_progress)
     writer.add(rows, "position")
     writer.apply(scope)
@@ -219,16 +219,16 @@ def _exists(conn: Connection, schema: str, table: str, where: sql.Composable | N
 
 
 def _record(
-    conn: Connection, inputs: CrossmatchInputs, counted: Counted, how: str, started: datetime
+    conn: Connection,
+    inputs: CrossmatchInputs,
+    counted: Counted,
+    rows: dict[str | None, int],
+    how: str,
+    started: datetime,
 ) -> CrossmatchReport:
-    """Count the table and write its ledger row."""
-    rows = conn.execute(
-        sql.SQL("SELECT method, count(*) FROM {} GROUP BY 1 ORDER BY 1").format(
-            sql.Identifier("matched", inputs.spec.name)
-        )
-    ).fetchall()
-    by_method = {method: n for method, n in rows if method is not None}
-    unmatched = sum(n for method, n in rows if method is None)
+    """Write the ledger row; `rows` of the table by method."""
+    by_method = {method: n for method, n in rows.items() if method is not None}
+    unmatched = rows.get(None, 0)
     report = CrossmatchReport(
         inputs.spec.name, counted.n_stars, counted.n_objects, sum(by_method.values()), unmatched, by_method,
         how,

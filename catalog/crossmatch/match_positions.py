@@ -166,8 +166,9 @@ def _search_part(
         n_stars += int(((stars.dec >= stripe[0]) & (stars.dec < stripe[1])).sum())
         max_pm = max(max_pm, fastest_pm(arrays))
         near = search.near(stars)
-        used, star = np.unique(near.star, return_inverse=True)
-        pairs.append(Pairs(star + offset, near.obj, near.grains))
+        begins = np.diff(near.star, prepend=-1) != 0  # a star's pairs stand together
+        used = near.star[begins]
+        pairs.append(Pairs(np.cumsum(begins) - 1 + offset, near.obj, near.grains))
         offset += len(used)
         source_id, dec = stars.source_id[used], stars.dec[used]
         source_ids.append(source_id)

@@ -101,16 +101,15 @@ def _preferred(pairs: Pairs, first: np.ndarray, count: np.ndarray, objects: Obje
 
 def _nearest_star(pairs: Pairs, source_id: np.ndarray, n_objects: int) -> np.ndarray:
     """For each object the index of its nearest star (-1: none within the radius)."""
-    largest = np.iinfo(np.int64).max
-    nearest = np.full(n_objects, largest)
-    np.minimum.at(nearest, pairs.obj, pairs.grains)
-    tied = pairs.grains == nearest[pairs.obj]
-    star, obj = pairs.star[tied], pairs.obj[tied]
-    smallest = np.full(n_objects, largest)
-    np.minimum.at(smallest, obj, source_id[star])
-    chosen = source_id[star] == smallest[obj]
     nearest_star = np.full(n_objects, -1)
-    nearest_star[obj[chosen]] = star[chosen]
+    nearest_star[pairs.obj] = pairs.star
+    # Few objects lie near two stars; only theirs have to be compared.
+    shared = np.flatnonzero(np.bincount(pairs.obj, minlength=n_objects)[pairs.obj] > 1)
+    star, obj = pairs.star[shared], pairs.obj[shared]
+    order = np.lexsort((source_id[star], pairs.grains[shared], obj))
+    star, obj = star[order], obj[order]
+    first = np.flatnonzero(np.diff(obj, prepend=-1))
+    nearest_star[obj[first]] = star[first]
     return nearest_star
 
 

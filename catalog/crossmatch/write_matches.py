@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import psycopg
 import pyarrow as pa
@@ -37,6 +39,7 @@ class MatchWriter:
         self.direct = self.was_empty and at_once
         self.target: sql.Identifier = self.table
         self._indexes: list[sql.Composed] | None = None
+        self._written: Counter[str | None] = Counter()
         if not self.direct:
             self.target = sql.Identifier("pg_temp", "msacat_new_matches")
             conn.execute(
@@ -58,12 +61,24 @@ class MatchWriter:
                 for a in range(0, len(rows), ROWS_AT_ONCE)
             ),
         )
+        n_matched = int(np.count_nonzero(rows.matched))
+        self._written.update({method: n_matched, None: len(rows) - n_matched})
 
-    def add_query(self, query: sql.Composable) -> None:
-        """Append what a SELECT gives, its columns in the table's order."""
+    def add_query(self, query: sql.Composable, method: str) -> None:
+        """Append what a SELECT gives, its columns in the table's order, `method` the last of them."""
         self._before_writing()
         columns = sql.SQL(", ").join(map(sql.Identifier, self.columns))
-        self.conn.execute(sql.SQL("INSERT INTO {} ({}) {}").format(self.target, columns, query))
+        done = self.conn.execute(sql.SQL("INSERT INTO {} ({}) {}").format(self.target, columns, query))
+        self._written[method] += done.rowcount
+
+    def count_by_method(self) -> dict[str | None, int]:
+        """Rows of the table by method, None for a star without a match; after `apply`."""
+        if self.direct:  # it held nothing before, and the server confirmed how many rows it stored
+            return {method: n for method, n in sorted(self._written.items(), key=str) if n}
+        rows = self.conn.execute(
+            sql.SQL("SELECT method, count(*) FROM {} GROUP BY 1 ORDER BY 1").format(self.table)
+        ).fetchall()
+        return dict(rows)
 
     def apply(self, scope: np.ndarray | None = None) -> None:
         """Bring the table up to date. With `scope` (source_ids), rows of other stars stay, and may only be added."""

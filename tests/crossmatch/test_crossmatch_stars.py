@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 
 import numpy as np
 import pytest
 from psycopg import sql
 
-from msacat.catalog.crossmatch import match_positions, match_region
-from msacat.catalog.crossmatch.crossmatch_stars import crossmatch, crossmatch_state, datasets_to_match
+from msacat.catalog.crossmatch import crossmatch_stars, match_positions, match_region
+from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state, datasets_to_match
 from msacat.catalog.crossmatch.sky_pairs import ObjectPositions, StarPositions
 from msacat.catalog.errors import InputRejected, StoreLocked, UsageError
 from msacat.catalog.ingest.adopt_table import adopt
@@ -30,6 +31,16 @@ from msacat.catalog.server.fault_points import CROSSMATCH_POINTS
 from msacat.catalog.store.register_survey import find_spec, register_survey
 
 PLACES = [(0.0, 90.0), (0.00001, 30.0), (180.0, -89.9995), (12.0, 45.0)]
+
+
+def crossmatch(dsn_or_conn, dataset: str, **options):
+    """A crossmatch whose report says what the table holds."""
+    report = crossmatch_stars.crossmatch(dsn_or_conn, dataset, **options)
+    if not isinstance(dsn_or_conn, str):
+        counts = Counter(row[-1] for row in matches(dsn_or_conn, dataset).values())
+        assert report.n_unmatched == counts.pop(None, 0)
+        assert report.by_method == counts
+    return report
 
 
 def add_file(conn, dataset: str, rows: list[dict]) -> int:

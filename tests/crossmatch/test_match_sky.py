@@ -190,3 +190,12 @@ def test_impossible_positions_are_refused(ra, dec, epoch):
     thing = ObjectPositions(np.ones(1, int), np.array([ra]), np.array([dec]), np.array([epoch]))
     with pytest.raises(ValueError, match="object"):
         mutual_nearest(star, thing, 1.0)
+
+
+@pytest.mark.parametrize("largest", [0, 1000, 2**62])
+def test_values_sorted_in_one_piece_or_beside_their_places(largest):
+    values = np.random.default_rng(1).integers(0, largest + 1, 1000)
+    found, order = sky_pairs._sorted(values)
+    np.testing.assert_array_equal(found, np.sort(values))
+    np.testing.assert_array_equal(values[order], found)
+    assert sorted(order) == list(range(1000))

@@ -34,6 +34,7 @@ def table(conn):
 
 def read(conn, monkeypatch, by_pages: bool, **more):
     monkeypatch.setattr(read_packed, "PAGES_AT_ONCE", 2)
+    monkeypatch.setattr(read_packed, "PAGES_A_MESSAGE", 1)
     monkeypatch.setattr(read_packed, "ROWS_AT_ONCE", 7)
     query = PackedQuery(
         COLUMNS, sql.SQL("survey.t t"), sql.SQL("t.n % 2 = 0"), text_id=sql.SQL("t.name"),
