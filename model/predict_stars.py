@@ -145,8 +145,8 @@ class StarModel:
         suspect = np.where(measured, loo > SUSPECT_SIGMA, outside[:, None] & ~blank)
 
         xp, xp_err, bp_seen, rp_seen = self._spectra(block, cells, mean, sd, norm)
-        alone = ~(bp_seen | rp_seen)
-        xp[alone] = self._agreeing(xp, xp_err, mag, err68, measured, suspect)[alone]
+        alone = np.flatnonzero(~(bp_seen | rp_seen))
+        xp[alone] = self._agreeing(*(a[alone] for a in (xp, xp_err, mag, err68, measured, suspect)))
         labels = self._labels(out, xp_seen, has_input)
         embedding = np.where(has_input[:, None], out.embedding_BE.float().cpu().numpy(), np.nan)
         return Prediction(

@@ -19,6 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablations.md"
 FINDINGS = RESULTS.with_name("suspects_and_selection.json")
 SHORT = dict(zip(REGIMES, ("random", "survey, XP seen", "XP", "XP + survey", "faint"), strict=True))
 SURE = 2.0  # errors of a ratio beyond which a difference is called one
+NOTHING_SURE = "nothing beyond the error"
 
 
 def main() -> int:
@@ -47,9 +48,18 @@ def page(records: list[dict], findings: dict) -> Iterator[str]:
         rows = _table(records, dataset)
         if rows:
             yield from ["", f"## {title}", "", *rows]
+    yield ""
+    yield (
+        "One training a row, one seed: at two errors, in five columns, some of the many differences are chance. The error "
+        "takes bands for independent, though they share stars."
+    )
     missing = [arm.name for arm in ARMS if not any(r["method"] == f"msacat:{arm.name}" for r in records)]
-    if missing:
-        yield from ["", "Not measured: " + ", ".join(missing) + "."]
+    yield ""
+    yield (
+        "Not measured: "
+        + ", ".join([*missing, "a SimMIM transformer with nothing beneath", "E(B−V) as an input"])
+        + "."
+    )
     yield from _scaling(records)
     if "suspect" in findings:
         yield from _suspects(findings["suspect"])
@@ -97,7 +107,7 @@ def verdict(ratio: dict[str, float], error: dict[str, float]) -> str:
     worse = [SHORT[r] for r in ratio if ratio[r] - 1 > SURE * error[r]]
     better = [SHORT[r] for r in ratio if 1 - ratio[r] > SURE * error[r]]
     parts = [f"worse in {', '.join(worse)}"] * bool(worse) + [f"better in {', '.join(better)}"] * bool(better)
-    return "; ".join(parts) or "no difference"
+    return "; ".join(parts) or NOTHING_SURE
 
 
 def ratio_error(records: list[dict], dataset: str, regime: str) -> float:
@@ -130,11 +140,13 @@ def _scaling(records: list[dict]) -> Iterator[str]:
         columns = [[rows[size][i].nmad for size in sizes] for i in range(len(REGIMES))]
         laws = [fit_power_law(np.array(sizes), np.array(c)) for c in [*columns, list(invented.values())]]
         yield "| exponent | " + " | ".join(f"{law.exponent:.3f} ± {law.error:.3f}" for law in laws) + " |"
-        yield "| at 220 million | " + " | ".join(f"{law.predicted[1]:.2g}" for law in laws) + " |"
+        ranges = ("{:.2g} ({:.2g}–{:.2g})".format(*(law.predicted[i] for i in (1, 0, 2))) for law in laws)
+        yield "| at 220 million (1 sigma) | " + " | ".join(ranges) + " |"
         yield ""
         yield (
-            f"Steps are the same at every size. The last row goes three decades beyond what was measured ({SURVEY:,} "
-            "training stars): a real law flattens where noise, or the model, is the limit. It is an upper bound on the gain."
+            f"Steps are the same at every size, less than two passes over the largest: what more stars would give to a longer "
+            f"training is not in it. The last row goes three decades beyond what was measured ({SURVEY:,} training stars) "
+            "and assumes that the law goes on; the limits are those of the fit, not of that assumption."
         )
 
 

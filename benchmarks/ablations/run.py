@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from unittest.mock import patch
 
@@ -151,9 +152,19 @@ def judge_mixture(data: EvaluationData, results: Path) -> None:
 
 def _record(data: EvaluationData, method, file: RecordFile) -> None:
     found = list(compare_methods([data], [method], REGIMES, tell=lambda words: print(words, file=sys.stderr)))
-    stamp = {"seed": data.seed, "commit": "", "date": "", "stars": len(data.train)}
+    stamp = {
+        "seed": data.seed,
+        "commit": commit(),
+        "date": f"{date.today():%Y-%m-%d}",
+        "stars": len(data.train),
+    }
     for records in found:
         file.add([r | stamp for r in records if r["g_bin"] == "all"])
+
+
+def commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
+    return found.stdout.strip()
 
 
 class OnePrior:

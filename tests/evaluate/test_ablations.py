@@ -69,7 +69,7 @@ def test_an_arm_is_what_it_says_and_leaves_the_product_as_it_was(ablations, star
 def test_a_verdict_needs_two_errors(ablations):
     page = ablations[2]
     error = {"random_cells": 0.01, "xp_hidden": 0.01}
-    assert page.verdict({"random_cells": 1.019, "xp_hidden": 0.985}, error) == "no difference"
+    assert page.verdict({"random_cells": 1.019, "xp_hidden": 0.985}, error) == page.NOTHING_SURE
     assert page.verdict({"random_cells": 1.021, "xp_hidden": 0.975}, error) == "worse in random; better in XP"
 
 
