@@ -44,9 +44,10 @@ def test_every_arm_trains_and_is_judged_once(ablations, stars, tmp_path, monkeyp
     records = json.loads(results.read_text())
     assert {r["method"] for r in records} == {f"msacat:{arm.name}" for arm in arms.ARMS} | {"mfa-robust"}
     assert all(np.isfinite(r["nmad"]) for r in records)
-    lines = list(page.page(records, {}))
-    assert sum("| default: the product's own | 1.000 |" in line for line in lines) == 1
-    assert all(any(f"| {arm.name}: " in line for line in lines) for arm in arms.ARMS)
+    few = [r | {"n": 1000} for r in records]  # a table wants bands of 100 stars
+    lines = list(page.page(few, {}))
+    assert sum(line.startswith("| default: the product's own | 1.000 |") for line in lines) == 1
+    assert all(any(line.startswith(f"| {arm.name}: ") for line in lines) for arm in arms.ARMS)
     before = results.stat().st_mtime_ns
     run.judge(stars, arms.ARMS[0], tmp_path, results, steps=2)
     assert results.stat().st_mtime_ns == before
