@@ -23,13 +23,23 @@ FILE_ROW = Described("Number of the row in its file, from 1.", "", "meta.record"
 def create_table(spec: SurveySpec) -> list[sql.Composed]:
     """CREATE TABLE survey.<name> with its key, checks, indexes and comments."""
     table = sql.Identifier("survey", spec.name)
-    lines: list[sql.Composable] = [column_definition(spec, column) for column in spec.columns]
-    lines.append(sql.SQL("quality bigint NOT NULL DEFAULT 0"))
-    lines.append(sql.SQL("file_id integer NOT NULL"))
+    # First what nearly every query and the index on files ask for: behind dozens of NULLs it takes long to find.
+    lines: list[sql.Composable] = [
+        sql.SQL("quality bigint NOT NULL DEFAULT 0"), sql.SQL("file_id integer NOT NULL"),
+    ]  # fmt: skip
     key = [spec.id.column]
     if not spec.id.unique:
         lines.append(sql.SQL("file_row integer NOT NULL"))
         key += ["file_id", "file_row"]
+    lines += [_typed_name(spec, column) for column in spec.columns]
+    # One CHECK of all columns costs half of what one a column does, which was a third of an ingest.
+    conditions = [condition for column in spec.columns if (condition := _condition(spec, column)) is not None]
+    if conditions:
+        lines.append(
+            sql.SQL("CONSTRAINT {} CHECK ({})").format(
+                sql.Identifier(f"{spec.name}_values"[:63]), sql.SQL(" AND ").join(conditions)
+            )
+        )
     lines.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, key))))
     statements = [
         sql.SQL("CREATE TABLE {} (\n  {}\n)").format(table, sql.SQL(",\n  ").join(lines)),
@@ -97,7 +107,13 @@ def _index(spec: SurveySpec, column: str) -> sql.Composed:
 
 
 def column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
-    """Name, type and CHECK of one column, as CREATE TABLE and ADD COLUMN take it."""
+    """Name, type and CHECK of one column, as ADD COLUMN takes it."""
+    condition = _condition(spec, column)
+    check = sql.SQL("") if condition is None else sql.SQL(" CHECK ({})").format(condition)
+    return sql.SQL("{}{}").format(_typed_name(spec, column), check)
+
+
+def _typed_name(spec: SurveySpec, column: Column) -> sql.Composed:
     name = sql.Identifier(column.name)
     parts: list[sql.Composable] = [name, sql.SQL(column.type.split("[")[0] + "[]" * ("[" in column.type))]
     needed = {spec.id.column}
@@ -105,23 +121,23 @@ def column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
         needed |= {spec.position.ra, spec.position.dec}
     if column.name in needed:
         parts.append(sql.SQL("NOT NULL"))
+    return sql.SQL(" ").join(parts)
+
+
+def _condition(spec: SurveySpec, column: Column) -> sql.Composed | None:
+    """What the table demands of the column's values."""
+    name = sql.Identifier(column.name)
     if column.type in FLOATS:
         # BETWEEN is false for NaN and infinities and lets NULL pass: a bypass of the cleaning fails here too.
         # The bounds are cast to the column's own type, so that a real equal to its bound passes.
         low, high = column.range or _position_range(spec, column) or (-1e38, 1e38)
-        parts.append(
-            sql.SQL("CHECK ({} BETWEEN {} AND {})").format(
-                name, constant(low, column.type), constant(high, column.type)
-            )
+        return sql.SQL("{} BETWEEN {} AND {}").format(
+            name, constant(low, column.type), constant(high, column.type)
         )
-    elif column.type.endswith("]"):
+    if column.type.endswith("]"):
         length = int(column.type[column.type.index("[") + 1 : -1])
-        parts.append(
-            sql.SQL("CHECK (cardinality({0}) = {1} AND array_position({0}, NULL) IS NULL)").format(
-                name, length
-            )
-        )
-    return sql.SQL(" ").join(parts)
+        return sql.SQL("cardinality({0}) = {1} AND array_position({0}, NULL) IS NULL").format(name, length)
+    return None
 
 
 def nearest_real(value: float) -> float:

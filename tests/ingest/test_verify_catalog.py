@@ -40,11 +40,11 @@ def test_an_empty_store_has_nothing_to_check(conn):
         ("DELETE FROM survey.gaia_source WHERE ctid = (SELECT min(ctid) FROM survey.gaia_source)", "rows are there"),
         ("UPDATE survey.gaia_source SET file_id = 77 WHERE ctid = (SELECT min(ctid) FROM survey.gaia_source)", "rows are there"),
         ("UPDATE msacat.files SET rows_read = rows_read + 1", "ledger adds up"),
-        ("ALTER TABLE survey.gaia_source DROP CONSTRAINT gaia_source_parallax_check; UPDATE survey.gaia_source SET parallax = 'NaN'",
+        ("ALTER TABLE survey.gaia_source DROP CONSTRAINT gaia_source_values; UPDATE survey.gaia_source SET parallax = 'NaN'",
          "values are finite"),
-        ("ALTER TABLE survey.gaia_source DROP CONSTRAINT gaia_source_pmra_error_check; "
+        ("ALTER TABLE survey.gaia_source DROP CONSTRAINT gaia_source_values; "
          "UPDATE survey.gaia_source SET pmra_error = '-Infinity'", "values are finite"),
-        ("ALTER TABLE survey.gaia_source DROP CONSTRAINT gaia_source_ra_check; UPDATE survey.gaia_source SET ra = 400",
+        ("ALTER TABLE survey.gaia_source DROP CONSTRAINT gaia_source_values; UPDATE survey.gaia_source SET ra = 400",
          "positions are possible"),
         ("ALTER TABLE survey.gaia_source DROP CONSTRAINT gaia_source_pkey; INSERT INTO survey.gaia_source "
          "SELECT * FROM survey.gaia_source LIMIT 1", "ids are unique"),

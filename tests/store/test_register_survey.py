@@ -58,6 +58,37 @@ def test_the_database_itself_refuses_nan_and_out_of_range(conn):
     conn.execute(insert.replace("j_mag", j).format(0, 0, "NULL"))
 
 
+@pytest.mark.parametrize("name", BUILTIN)
+def test_no_column_takes_what_is_no_number(conn, name):
+    """Each one alone: that the others are NULL excuses none."""
+    spec = builtin_specs()[name]
+    register_survey(conn, spec)
+    least = {spec.id.column: "'1'", "file_id": "1"} | ({} if spec.id.unique else {"file_row": "1"})
+    if spec.position:
+        least |= {spec.position.ra: "0", spec.position.dec: "0"}
+
+    def insert(more: dict[str, str]) -> None:
+        row = least | more
+        names = ", ".join(f'"{column}"' for column in row)
+        conn.execute(f"INSERT INTO survey.{name} ({names}) VALUES ({', '.join(row.values())})")
+
+    for column in spec.columns:
+        if column.type in ("real", "double precision"):
+            bad = ["'NaN'", "'Infinity'", "'-Infinity'"]
+        elif column.type.endswith("]"):
+            bad = ["'{1,2}'", f"array_fill(NULL::real, ARRAY[{_length(column.type)}])"]
+        else:
+            continue
+        for value in bad:
+            with pytest.raises(psycopg.errors.CheckViolation), conn.transaction():
+                insert({column.name: value})
+    insert({})
+
+
+def _length(kind: str) -> int:
+    return int(kind[kind.index("[") + 1 : -1])
+
+
 def test_unknown_name_suggests(conn):
     with pytest.raises(UsageError) as error:
         find_spec(conn, "gaia_sorce")
