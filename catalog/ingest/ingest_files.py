@@ -131,10 +131,14 @@ def _each_file(
 
 
 def _analyze(conn: Connection, plan: IngestPlan, report: IngestReport) -> None:
-    """Fresh statistics for the planner, once for all files of the run."""
-    if any(f.outcome in ("ingested", "replaced") for f in report.files):
-        conn.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("survey", plan.spec.name)))
+    """Fresh statistics for the planner, once for all files of the run; the file that made the table made its own."""
+    if any(f.outcome in ("ingested", "replaced") and not f.table_created for f in report.files):
+        _make_statistics(conn, plan)
         conn.commit()
+
+
+def _make_statistics(conn: Connection, plan: IngestPlan) -> None:
+    conn.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("survey", plan.spec.name)))
 
 
 def _ingest(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
@@ -212,6 +216,9 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                         file=str(path),
                         next_step="repeat the command when the file is complete",
                     )
+                if created:
+                    # After the commit it would leave a mark in every page, and the table be written once more.
+                    _make_statistics(conn, plan)
                 close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused)
                 fault_point("ingest.before_commit")
         except _KnownContent as same:
@@ -222,7 +229,7 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
             raise
         fault_point("ingest.committed")
     report = _report(path, "ingested" if old is None else "replaced", source, cleaner, file_id)
-    report.incomplete = incomplete
+    report.incomplete, report.table_created = incomplete, created
     return report
 
 

@@ -39,6 +39,7 @@ class FileReport:
 
     outcome     'ingested', 'replaced', 'already there', 'refused'; in a rehearsal 'would be ingested' etc.
     incomplete  of 'replaced': files that had skipped rows which the replaced file held; ingest them again
+    table_created  the survey's table was made for this file
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class FileReport:
     columns_unused: list[str] = field(default_factory=list)
     columns_absent: list[str] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    table_created: bool = False
     bytes_stored: int = 0  # estimate of table and indexes
     seconds: float = 0.0
     error: str | None = None

@@ -53,6 +53,26 @@ def test_same_bytes_are_stored_once_whatever_the_name_or_packing(
     assert len(files_of(conn, "gaia_source")) == 1
 
 
+def test_the_planner_knows_the_table_after_every_run(conn, ingest, gaia_rows, write_csv):
+    """Whether a file makes the table or adds to it, and whatever came with it."""
+
+    def known() -> tuple[int, int]:
+        return conn.execute(
+            "SELECT reltuples::int, (SELECT count(*) FROM pg_statistic WHERE starelid = c.oid AND stadistinct <> 0) "
+            "FROM pg_class c WHERE oid = 'survey.gaia_source'::regclass"
+        ).fetchone()
+
+    rows = gaia_rows(60)
+    [first] = ingest("gaia_source", write_csv("a.csv", rows[:10])).files
+    assert first.table_created
+    assert known()[0] == 10 and known()[1] > 5
+    [second] = ingest("gaia_source", write_csv("b.csv", rows[10:30])).files
+    assert not second.table_created
+    assert known()[0] == 30
+    ingest("gaia_source", write_csv("c.csv", rows[30:40]), write_csv("d.csv", rows[40:]))
+    assert known()[0] == 60
+
+
 def test_same_name_with_other_bytes_needs_replace(conn, ingest, digest, gaia_rows, write_csv):
     path = write_csv("part.csv", gaia_rows(10))
     ingest("gaia_source", path)
