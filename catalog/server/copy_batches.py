@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.read.decompress import read_ahead
 
 
 def copy_batches(
@@ -16,26 +17,32 @@ def copy_batches(
 ) -> int:
     """COPY the named columns of every batch into `table`; returns the rows the server counted.
 
-    Binary COPY never casts: the batches must have the table's exact types. Raises InputRejected if the server
-    counted other rows than were sent.
+    `batches` are drawn in another thread, which must not use `conn`. Binary COPY never casts: they must have the
+    table's exact types. Raises InputRejected if the server counted other rows than were sent.
     """
     command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         table, sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     sent = 0
-    encoder: ArrowToPostgresBinaryEncoder | None = None
+
+    def encoded() -> Iterator[bytes]:
+        nonlocal sent
+        encoder: ArrowToPostgresBinaryEncoder | None = None
+        for batch in batches:
+            chosen = batch.select(list(columns))
+            if encoder is None:
+                encoder = ArrowToPostgresBinaryEncoder(chosen.schema)
+                yield encoder.write_header()
+            yield encoder.write_batch(chosen)
+            sent += chosen.num_rows
+        if encoder is not None:
+            yield encoder.finish()
+
     with conn.cursor() as cursor:
         with cursor.copy(command) as copy:
-            for batch in batches:
-                chosen = batch.select(list(columns))
-                if encoder is None:
-                    encoder = ArrowToPostgresBinaryEncoder(chosen.schema)
-                    copy.write(encoder.write_header())
-                copy.write(encoder.write_batch(chosen))
-                sent += chosen.num_rows
-            if encoder is not None:
-                copy.write(encoder.finish())
-        stored = cursor.rowcount if encoder is not None else 0
+            for piece in read_ahead(encoded()):  # the next batch is made while the server stores this one
+                copy.write(piece)
+        stored = cursor.rowcount if sent else 0
     if stored != sent:
         raise InputRejected(f"the server stored {stored} rows of {sent} sent")
     return stored
