@@ -76,12 +76,17 @@ def g_bin(g_B: np.ndarray) -> np.ndarray:
 
 
 def fit_calibration(
-    held: HeldOut, n_bands: int, n_labels: int, known_noise_M: np.ndarray | None = None
+    held: HeldOut,
+    n_bands: int,
+    n_labels: int,
+    known_noise_M: np.ndarray | None = None,
+    settled_M: np.ndarray | None = None,
 ) -> Calibration:
     """Factors from held-out predictions of stars that trained nothing.
 
     known_noise_M: real over stated errors as held.var_BD has them already; together no error is found too large,
     since sigmas too small for bright stars look the same.
+    settled_M: bands whose noise is known for sure (repeat_observations.py).
     """
     M, T, L = n_bands, len(G_EDGES) + 1, n_labels
     t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
@@ -89,6 +94,8 @@ def fit_calibration(
     cells = _Cells(held)
     noise = np.array([fit_noise(*cells.of(held.scored_BD[:, m], m)) for m in range(M)])
     noise = np.maximum(noise, 1.0 if known_noise_M is None else 1.0 / known_noise_M)
+    if settled_M is not None:
+        noise[settled_M] = 1.0
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     # Parent of all: every band together; a standard normal if there is nothing at all.
     everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), 0.0, 1.0)

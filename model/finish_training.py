@@ -70,7 +70,8 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
         no = np.zeros(0)
         held = [HeldOut(empty > 0, empty, empty, empty, empty, labels, labels, labels, labels, no, no > 0)]
     M = len(features.bands)
-    return fit_calibration(HeldOut.concatenate(held), M, len(features.labels), model.scaling.noise_D[:M])
+    known = model.scaling.noise_D[:M]
+    return fit_calibration(HeldOut.concatenate(held), M, len(features.labels), known, features.err_settled)
 
 
 def _code_version() -> str:
