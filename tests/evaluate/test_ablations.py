@@ -94,3 +94,23 @@ def test_suspect_and_selection_tables_are_shares(ablations, data, model_folder, 
     rows = selection(data, model_folder, sky.folder)
     assert rows[0]["truth"]["ks"] == 0 and 0 < rows[0]["overlap"]["n"] < rows[0]["truth"]["n"]
     assert ks(np.arange(10.0), np.arange(10.0) + 100) == 1.0
+
+
+def test_labels_alone_beside_the_pretrained(ablations, data, model_folder, tmp_path):
+    """Same stars, same cells; the second call finds both recorded."""
+    _, run, page = ablations
+    few = {part: getattr(data, part).take(np.arange(280)) for part in ("train", "calibrate")}
+    real = replace(data, name="apogee", **few)
+    results = tmp_path / "ablations.json"
+    run.judge_pretraining(real, model_folder, tmp_path, results, steps=2)
+    records = json.loads(results.read_text())
+    methods = {"msacat:pretrained", "msacat:labels-alone"}
+    assert {(r["method"], r["regime"]) for r in records} >= {(m, run.LABEL_REGIMES[1]) for m in methods}
+    text = "\n".join(page.page([r | {"regime": g} for r in records for g in run.LABEL_REGIMES], {}))
+    assert (
+        "| reconstructing and labels | " in text
+        and "| from random weights, labels alone to learn from | " in text
+    )
+    before = results.stat().st_mtime_ns
+    run.judge_pretraining(real, model_folder, tmp_path, results, steps=2)
+    assert results.stat().st_mtime_ns == before
