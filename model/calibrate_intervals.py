@@ -17,8 +17,11 @@ from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
 NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
-PULL = 8.0  # noise-free values as which the coarser kind counts in a finer one
-BAND_PULL = 16.0  # ... all bands in one: a network's sigmas are wrong by much the same factor everywhere
+PULL = 200.0  # noise-free values as which the coarser kind counts in a finer one: factors differ by some 5 % there
+BAND_PULL = (
+    64.0  # ... all bands in one: some 9 %; under seven times the noise single bins would be off by a factor
+)
+LABEL_PULL = 8.0  # ... a label with and without spectrum
 SHAPE_PULL = 1_000.0  # ... in its shape
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
@@ -124,7 +127,7 @@ def fit_calibration(
         of_label = fit_errors(d[use], sd[use], var[use], Errors.of_nobody(), 0.0, 1.0)
         for x in (0, 1):
             kind = use & (seen == x)
-            label[:, j, x] = _factors(fit_errors(d[kind], sd[kind], var[kind], of_label, PULL))
+            label[:, j, x] = _factors(fit_errors(d[kind], sd[kind], var[kind], of_label, LABEL_PULL))
     return Calibration(band, xp, label, n_band, noise)
 
 
