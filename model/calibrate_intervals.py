@@ -82,23 +82,20 @@ def fit_calibration(
     held: HeldOut,
     n_bands: int,
     n_labels: int,
-    known_noise_M: np.ndarray | None = None,
     settled_M: np.ndarray | None = None,
 ) -> Calibration:
     """Factors from held-out predictions of stars that trained nothing.
 
-    known_noise_M: real over stated errors as held.var_BD has them already; together no error is found too large,
-    since sigmas too small for bright stars look the same.
     settled_M: bands whose noise is known for sure (repeat_observations.py).
     """
     M, T, L = n_bands, len(G_EDGES) + 1, n_labels
     t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
     band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
     cells = _Cells(held)
-    noise = np.array([fit_noise(*cells.of(held.scored_BD[:, m], m)) for m in range(M)])
-    noise = np.maximum(noise, 1.0 if known_noise_M is None else 1.0 / known_noise_M)
-    if settled_M is not None:
-        noise[settled_M] = 1.0
+    noise = np.ones(M)
+    for m in range(M) if settled_M is None else np.flatnonzero(~settled_M):
+        use = held.scored_BD[:, m]
+        noise[m] = fit_noise(*cells.of(use, m), cells.even(t[use]))
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     # Parent of all: every band together; a standard normal if there is nothing at all.
     everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), 0.0, 1.0)
@@ -139,10 +136,14 @@ class _Cells:
         self.sd, self.var = held.sd_BD.astype(np.float64), held.var_BD.astype(np.float64)
 
     def of(self, use: np.ndarray, columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(d, sd, var) of the cells in `use`; of very many, an even sample."""
-        d, sd, var = (a[:, columns][use] for a in (self.d, self.sd, self.var))
-        step = max(1, len(d) // MAX_VALUES)
-        return d[::step], sd[::step], var[::step]
+        """(d, sd, var) of the cells in `use`."""
+        d, sd, var = (self.even(a[:, columns][use]) for a in (self.d, self.sd, self.var))
+        return d, sd, var
+
+    @staticmethod
+    def even(values: np.ndarray) -> np.ndarray:
+        """Of very many, an even sample."""
+        return values[:: max(1, len(values) // MAX_VALUES)]
 
     def errors(
         self, use: np.ndarray, columns, parent: Errors, pull: float, shape_pull: float | None = None

@@ -23,8 +23,13 @@ STEP = np.log(4.0) / 8  # of the grids of logarithms
 SCALE_GRID = np.exp(STEP * np.arange(-8, 9))  # around the scale leaned on
 NOISE_GRID = np.exp(STEP * np.arange(-5, 7))  # real over stated noise
 NOISE_PRIOR = 0.1  # 1 sigma of its logarithm: stated errors are roughly right
+#: of a scale's logarithm, how far the pull grows with the square; beyond, a kind that is truly different may be
+TAIL = 0.2
 BELIEVED = (0.93, 1.12)  # between these, stated errors are taken as they are
 NOISE_SAMPLE = 5_000
+FEWEST = 200
+#: of log likelihood, that errors are stated too large: sigmas too small for some stars look much the same
+EVIDENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -81,20 +86,34 @@ def fit_errors(
     return Errors(_best_scale(d_N, sd_N, var_N, Errors(scale, weight), 0.0)[0], weight)
 
 
-def fit_noise(d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray) -> float:
+def fit_noise(
+    d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray, kind_N: np.ndarray | None = None
+) -> float:
     """Real noise over stated noise, by maximum likelihood; 1 where the values cannot tell, or say that it is about right.
 
-    It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value. Under large
-    noise two per cent of it are as much as the whole error of a prediction: hence exactly 1 rather than nearly.
+    It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value. Where sigmas
+    are wrong by a factor of their own in each of several kinds (int; by G, say), kind_N keeps one from looking like the
+    other. Under large noise two per cent of it are as much as the whole error of a prediction: hence exactly 1 rather than
+    nearly.
     """
-    if len(d_N) < 200:
+    if len(d_N) < FEWEST:
         return 1.0
     step = max(1, len(d_N) // NOISE_SAMPLE)
     d, sd, var = d_N[::step], sd_N[::step], var_N[::step]
+    kind = np.zeros(len(d), np.int64) if kind_N is None else kind_N[::step]
     coarse = SCALE_GRID[::2]
-    found = [_best_scale(d, sd, k**2 * var, Errors.of_nobody(), 1.0, coarse)[1] for k in NOISE_GRID]
-    score = np.array(found) - 0.5 * (np.log(NOISE_GRID) / NOISE_PRIOR) ** 2
+    score = -0.5 * (np.log(NOISE_GRID) / NOISE_PRIOR) ** 2
+    for one in np.unique(kind):
+        use = kind == one
+        if use.sum() < FEWEST // 4:
+            continue
+        score += [
+            _best_scale(d[use], sd[use], k**2 * var[use], Errors.of_nobody(), 1.0, coarse)[1]
+            for k in NOISE_GRID
+        ]
     factor = float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
+    if factor < 1 and score.max() - score[np.argmin(np.abs(np.log(NOISE_GRID)))] < EVIDENCE:
+        return 1.0
     return 1.0 if BELIEVED[0] < factor < BELIEVED[1] else factor
 
 
@@ -103,7 +122,7 @@ def _best_scale(d, sd, var, parent: Errors, pull: float, grid=SCALE_GRID) -> tup
     score = np.empty(len(grid))
     for i, by in enumerate(grid):
         density = np.exp(_log_density(d, parent.scale * by * sd, var)) @ parent.weight_J
-        score[i] = np.log(density.clip(1e-300)).sum() - pull * np.log(by) ** 2
+        score[i] = np.log(density.clip(1e-300)).sum() - pull * TAIL**2 * np.log1p((np.log(by) / TAIL) ** 2)
     at, height = _peak(np.log(grid), score)
     return float(parent.scale * np.exp(at)), height
 

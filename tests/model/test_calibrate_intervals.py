@@ -72,12 +72,29 @@ def test_understated_noise_is_found_and_kept_out_of_the_intervals():
     np.testing.assert_allclose(unknowable.noise_M, 1.0, rtol=0.05)
 
 
-def test_no_error_is_found_too_large():
-    """Sigmas too small for values of little noise look the same; only what was added before may be taken back."""
+def test_overstated_noise_is_found_by_strong_evidence_alone():
     overstated = held(30_000, 1.0, xp=False, noise=2.0, real_noise=1.4)
-    np.testing.assert_array_equal(fit_calibration(overstated, 3, 1).noise_M, 1.0)
-    known = np.array([1.2, 1.0, 1.0])
-    np.testing.assert_allclose(fit_calibration(overstated, 3, 1, known).noise_M, 1 / known)
+    np.testing.assert_allclose(fit_calibration(overstated, 3, 1).noise_M, 0.7, rtol=0.06)
+    np.testing.assert_array_equal(
+        fit_calibration(overstated, 3, 1, np.array([True, True, False])).noise_M[:2], 1.0
+    )
+    few = held(300, 1.0, xp=False, noise=2.0, real_noise=1.7)
+    np.testing.assert_array_equal(fit_calibration(few, 3, 1).noise_M, 1.0)
+
+
+def test_sigmas_too_small_for_bright_stars_do_not_look_like_overstated_noise():
+    """Bright stars have little noise: one factor for all of them would have to blame the noise of the faint."""
+    stars = held(30_000, 1.0, xp=False, noise=1.0)
+    loud = 10 ** (0.2 * (stars.g_B - 16))[:, None]
+    stars.value_BD += (
+        (loud - 1) * np.sqrt(stars.var_BD) * np.random.default_rng(9).standard_normal(stars.var_BD.shape)
+    )
+    stars.var_BD = stars.var_BD * (1 + (loud - 1) ** 2)
+    bright = stars.g_B < 14
+    stars.sd_BD[bright] /= 3.0
+    calibration = fit_calibration(stars, 3, 1)
+    np.testing.assert_array_equal(calibration.noise_M, 1.0)
+    assert (calibration.band_VMTX[0, :, 4] > 2.3).all()  # G 12-13
 
 
 def test_kinds_without_stars_borrow_from_their_band_then_from_all():
