@@ -70,7 +70,7 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
         no = np.zeros(0)
         held = [HeldOut(empty > 0, empty, empty, empty, empty, labels, labels, labels, labels, no, no > 0)]
     M = len(features.bands)
-    return fit_calibration(HeldOut.concatenate(held), M, len(features.labels), features.err_settled)
+    return fit_calibration(HeldOut.concatenate(held), M, len(features.labels))
 
 
 def _code_version() -> str:

@@ -24,10 +24,9 @@ LEAST, MOST = 1.0, 3.0
 
 
 @torch.no_grad()
-def fit_noise_scale(prior: MixturePrior, cells: CellTensors, settled_M: np.ndarray) -> np.ndarray:
+def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np.ndarray:
     """Real over stated error of every cell, noise_D >= 1; 1 where errors are unpublished, right, or beyond telling.
 
-    `settled_M`: bands whose errors are known already (repeat_observations.py), left as they are.
     `cells`: stars that the prior was not fitted to. Its own it knows by part of their noise.
     """
     deviation, spread, noise, use = [], [], [], []
@@ -42,8 +41,7 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, settled_M: np.ndarr
         use.append((believed & ~cells.guessed_BD[rows] & ~cells.proxy_B[rows, None]).cpu().numpy())
     parts = [np.concatenate(a) for a in (deviation, spread, noise, use)]
     found = np.ones(parts[0].shape[1])
-    n_bands = len(settled_M)
-    groups = [np.array([m]) for m in np.flatnonzero(~settled_M)]
+    groups = [np.array([m]) for m in range(n_bands)]
     if len(found) > n_bands:
         groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
     for columns in groups:

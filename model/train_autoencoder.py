@@ -144,7 +144,7 @@ class _Run:
             fitted, None, None, self.config.seed, NOISE_PASSES,
             check=self._stop_before_first_step, seconds=None if budget is None else budget / 4,
         )  # fmt: skip
-        return fit_noise_scale(small, judged, scaling.features.err_settled)
+        return fit_noise_scale(small, judged, scaling.n_bands)
 
     def _sample(self) -> StarBlock:
         """The first stars of epoch 0, in random order by contract: a random sample."""

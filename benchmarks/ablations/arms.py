@@ -91,7 +91,7 @@ def _network(kind: Callable[..., Autoencoder]) -> Callable[[], AbstractContextMa
 MARGINAL = (
     lambda: patch.object(train_autoencoder, "fit_mixture", _no_mixture),
     lambda: patch.object(
-        train_autoencoder, "fit_noise_scale", lambda prior, cells, settled: np.ones(cells.value_BD.shape[1])
+        train_autoencoder, "fit_noise_scale", lambda prior, cells, n: np.ones(cells.value_BD.shape[1])
     ),
 )
 MAE = _network(partial(TokenTransformer, sees_hidden=False))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class BandFeature:
@@ -24,9 +22,6 @@ class BandFeature:
     xp_weight: float = 1.0
     xp_offset: bool = False
     xp_shift: float = 0.0  # mag, added to the row's synthetic magnitude
-    err_scale: float | None = (
-        None  # real over stated error, floor apart, from stars listed twice; None: not known
-    )
 
 
 @dataclass(frozen=True)
@@ -62,16 +57,6 @@ class StarFeatures:
     @property
     def band_names(self) -> list[str]:
         return [b.name for b in self.bands]
-
-    @property
-    def err_scales(self) -> np.ndarray:
-        """What stated errors of each band are multiplied by: 1 where repeats say nothing."""
-        return np.array([1.0 if b.err_scale is None else b.err_scale for b in self.bands])
-
-    @property
-    def err_settled(self) -> np.ndarray:
-        """Bands whose errors were measured on stars listed twice: nothing is left to infer."""
-        return np.array([b.err_scale is not None for b in self.bands], bool)
 
     def to_json(self) -> dict:
         return asdict(self)
