@@ -42,7 +42,7 @@ Every method fills in the same hidden values of the same test stars, in sky cell
 simulated skies values are compared with the **truth**, on real stars with what was **observed**. NMAD: 1.4826 median
 |d − median d| of d = imputed − true, mag; as one number its geometric mean over bands with at least {FEWEST_IN_MEAN}
 test stars. *÷ conventional*: the best of those of colour locus, kNN, ridge, forests, boosting and EM-Gaussian that stand in
-the same table; one that does not stand there was not run, and might be better. *÷ MFA*: the mixture
+the same table; one that does not stand there was not run, and might be better; a seed without them is left out. *÷ MFA*: the mixture
 of factor analysers, its robust form wherever stars are not clean. *worst band*: largest ratio to the MFA of a band with
 2,000 test stars, less two bootstrap errors. 68 %, 95 %: share of truths inside the stated intervals. *invented*: share
 further off than 5 stated errors or than 0.5 mag. Methods without error bars of their own are given those their residuals

@@ -103,8 +103,8 @@ def summarise(records: list[dict], against: str | None = None) -> list[Summary]:
         ]
         out.append(
             Summary(
-                dataset, regime, method, len(rows) // len(seeds), float(own.mean()), float(np.mean(own / best)),
-                float(np.mean(own / mfa)), float(np.mean(worst)),
+                dataset, regime, method, len(rows) // len(seeds), float(own.mean()), _mean_of_known(own / best),
+                _mean_of_known(own / mfa), _mean_of_known(np.array(worst)),
                 *(float(np.mean([r[name] for r in rows])) for name in ("coverage68", "coverage95", "hallucinated")),
             )
         )  # fmt: skip
@@ -115,6 +115,12 @@ def in_mean(record: dict) -> bool:
     """Does this quantity belong to what the regime is about?"""
     wanted = QUANTITIES.get(record["regime"])
     return record["quantity"] in wanted if wanted else record["quantity"] not in ("xp", "fe_h")
+
+
+def _mean_of_known(ratios: np.ndarray) -> float:
+    """Over the seeds in which both sides stand; NaN without any."""
+    known = ratios[np.isfinite(ratios)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _worst(own: dict[str, dict], other: dict[str, dict]) -> float:

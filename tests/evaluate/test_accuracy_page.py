@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from msacat.model.evaluate.accuracy_page import accuracy_page
@@ -69,3 +70,21 @@ def test_the_page_holds_every_table():
         "### sky-dirty: other classes", "| white_dwarf | random_cells | msacat |", "10,000 stars; seeds 0; code abc",
     ):  # fmt: skip
         assert words in page, words
+
+
+def test_a_seed_without_conventional_methods_leaves_their_ratio_to_the_others():
+    def record(method, seed, nmad):
+        return {"dataset": "sky", "regime": "random_cells", "quantity": "ps1_g", "g_bin": "all", "method": method,
+                "against": "truth", "n": 500, "nmad": nmad, "nmad_lo": nmad, "nmad_hi": nmad, "coverage68": 0.68,
+                "coverage95": 0.95, "hallucinated": 0.0, "seed": seed}  # fmt: skip
+
+    records = [
+        record("msacat", 0, 0.01),
+        record("lightgbm", 0, 0.02),
+        record("msacat", 1, 0.03),
+        record("mfa", 1, 0.04),
+    ]
+    found = {s.method: s for s in summarise(records)}
+    assert found["msacat"].over_conventional == 0.5
+    assert found["msacat"].over_mfa == 0.75
+    assert np.isnan(found["mfa"].over_conventional)
