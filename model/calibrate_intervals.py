@@ -12,17 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msacat.model.deconvolve_errors import Errors, fit_errors, fit_noise
+from msacat.model.deconvolve_errors import Errors, fit_errors, fit_kinds, fit_noise
 from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
 NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
-PULL = 200.0  # noise-free values as which the coarser kind counts in a finer one: factors differ by some 5 % there
-BAND_PULL = (
-    64.0  # ... all bands in one: some 9 %; under seven times the noise single bins would be off by a factor
-)
-LABEL_PULL = 8.0  # ... a label with and without spectrum
-SHAPE_PULL = 1_000.0  # ... in its shape
+LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
+SHAPE_PULL = 1_000.0  # ... all bands in one, in its shape
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open
@@ -91,15 +87,21 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     # Parent of all: every band together; a standard normal if there is nothing at all.
     everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), 0.0, 1.0)
-    for m in range(M):
-        use = held.scored_BD[:, m]
-        of_band = cells.errors(use, m, everything, BAND_PULL, SHAPE_PULL)
-        for x in (0, 1):
-            of_half = cells.errors(use & (seen == x), m, of_band, PULL)
-            for b in range(T):
-                kind = use & (seen == x) & (t == b)
-                n_band[m, b, x] = kind.sum()
-                band[:, m, b, x] = _factors(cells.errors(kind, m, of_half, PULL))
+    use_M = [held.scored_BD[:, m] for m in range(M)]
+    of_band = fit_kinds([cells.of(use, m) for m, use in enumerate(use_M)], [everything] * M, SHAPE_PULL)
+    halves = [(m, x) for m in range(M) for x in (0, 1)]
+    of_half = fit_kinds(
+        [cells.of(use_M[m] & (seen == x), m) for m, x in halves], [of_band[m] for m, _ in halves]
+    )
+    bins = [(h, b) for h in range(len(halves)) for b in range(T)]
+    kinds = [use_M[halves[h][0]] & (seen == halves[h][1]) & (t == b) for h, b in bins]
+    of_bin = fit_kinds(
+        [cells.of(kind, halves[h][0]) for kind, (h, _) in zip(kinds, bins, strict=True)],
+        [of_half[h] for h, _ in bins],
+    )
+    for kind, (h, b), errors in zip(kinds, bins, of_bin, strict=True):
+        m, x = halves[h]
+        n_band[m, b, x], band[:, m, b, x] = kind.sum(), _factors(errors)
     xp = np.ones((2, N_GROUPS, T)) * np.array(NORMAL)[:, None, None]
     if held.value_BD.shape[1] > M:
         for p in range(N_GROUPS):
