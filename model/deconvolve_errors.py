@@ -75,16 +75,7 @@ def fit_errors(
     """
     if not len(d_N):
         return parent
-    scale = _best_scale(d_N, sd_N, var_N, parent, pull)[0]
-    if shape_pull is None:
-        return Errors(scale, parent.weight_J)
-    density = np.exp(_log_density(d_N, scale * sd_N, var_N))
-    weight = parent.weight_J
-    for _ in range(ROUNDS):
-        total = (density @ weight).clip(1e-300)
-        weight = weight * (density.T @ (1 / total)) + shape_pull * parent.weight_J
-        weight /= len(density) + shape_pull
-    return Errors(_best_scale(d_N, sd_N, var_N, Errors(scale, weight), 0.0)[0], weight)
+    return _with_shape(_best_scale(d_N, sd_N, var_N, parent, pull)[0], d_N, sd_N, var_N, parent, shape_pull)
 
 
 def fit_kinds(
@@ -97,29 +88,43 @@ def fit_kinds(
     How hard is learned: their scales spread about their parents' by their uncertainty and by how much kinds truly differ
     (empirical Bayes; Efron & Morris 1975, JASA 70, 311). Under large noise the first is nearly all.
     """
-    offset, precision = np.zeros(len(kinds)), np.zeros(len(kinds))
-    for k, (kind, parent) in enumerate(zip(kinds, parents, strict=True)):
-        if len(kind[0]):
-            offset[k], precision[k] = _peak_and_precision(*kind, parent)
+    scores = [_scale_scores(*kind, parent) for kind, parent in zip(kinds, parents, strict=True)]
+    offset, precision = np.array([_peak_and_precision(score) for score in scores]).reshape(-1, 2).T
     known = precision > 0
-    score = []
+    likely = []
     for spread in SPREADS:
         var = spread**2 + 1 / precision[known]
-        score.append(
-            -0.5 * np.sum(offset[known] ** 2 / var + np.log(var)) - 0.5 * np.log(spread / USUAL_SPREAD) ** 2
-        )
-    pull = 0.5 / SPREADS[int(np.argmax(score))] ** 2
-    return [fit_errors(*kind, parent, pull, shape_pull) for kind, parent in zip(kinds, parents, strict=True)]
+        leaning = -0.5 * np.log(spread / USUAL_SPREAD) ** 2
+        likely.append(leaning - 0.5 * np.sum(offset[known] ** 2 / var + np.log(var)))
+    pull = 0.5 / SPREADS[int(np.argmax(likely))] ** 2
+    found = []
+    for kind, parent, score in zip(kinds, parents, scores, strict=True):
+        at, _ = _peak(np.log(SCALE_GRID), score - pull * np.log(SCALE_GRID) ** 2)
+        scale = float(parent.scale * np.exp(at))
+        found.append(_with_shape(scale, *kind, parent, shape_pull) if len(kind[0]) else parent)
+    return found
 
 
-def _peak_and_precision(d, sd, var, parent: Errors) -> tuple[float, float]:
-    """Logarithm of the best scale over the parent's, and 1 / its variance; precision 0 where the grid ends first."""
-    score = _scale_scores(d, sd, var, parent)
+def _peak_and_precision(score: np.ndarray) -> tuple[float, float]:
+    """Logarithm of the likeliest scale over the parent's, and 1 / its variance; precision 0 where the grid ends first."""
     i = int(np.argmax(score))
     if not 0 < i < len(score) - 1:
         return 0.0, 0.0
     bend = 2 * score[i] - score[i - 1] - score[i + 1]
-    return _peak(np.log(SCALE_GRID), score)[0], max(float(bend), 0.0) / STEP**2
+    return _peak(np.log(SCALE_GRID), score)[0], float(bend) / STEP**2
+
+
+def _with_shape(scale: float, d, sd, var, parent: Errors, shape_pull: float | None) -> Errors:
+    """Errors of that scale, with the parent's weights or, given `shape_pull`, weights fitted too."""
+    if shape_pull is None:
+        return Errors(scale, parent.weight_J)
+    density = np.exp(_log_density(d, scale * sd, var))
+    weight = parent.weight_J
+    for _ in range(ROUNDS):
+        total = (density @ weight).clip(1e-300)
+        weight = weight * (density.T @ (1 / total)) + shape_pull * parent.weight_J
+        weight /= len(density) + shape_pull
+    return Errors(_best_scale(d, sd, var, Errors(scale, weight), 0.0)[0], weight)
 
 
 def fit_noise(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -93,8 +93,11 @@ def _gunzip(first: bytes, rest: Iterable[bytes], path: Path) -> Iterator[bytes]:
         yield out
 
 
-def read_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the next one being made in a thread while the caller works (inflating releases the GIL)."""
+def read_ahead(items: Iterator[T]) -> Generator[T]:
+    """The same items, the next one being made in a thread while the caller works (inflating releases the GIL).
+
+    Closed, it waits for the one that is being made: nobody reads on behind the caller's back.
+    """
     done = object()
     with ThreadPoolExecutor(1, thread_name_prefix="msacat-read") as pool:
         waiting = pool.submit(next, items, done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 
 import pyarrow as pa
 from pgpq import ArrowToPostgresBinaryEncoder
@@ -39,8 +40,9 @@ def copy_batches(
             yield encoder.finish()
 
     with conn.cursor() as cursor:
-        with cursor.copy(command) as copy:
-            for piece in read_ahead(encoded()):  # the next batch is made while the server stores this one
+        # The next batch is made while the server stores this one, and no more once the COPY has failed.
+        with cursor.copy(command) as copy, closing(read_ahead(encoded())) as pieces:
+            for piece in pieces:
                 copy.write(piece)
         stored = cursor.rowcount if sent else 0
     if stored != sent:

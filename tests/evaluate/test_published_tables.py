@@ -6,9 +6,17 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "accuracy.py"
+from msacat.catalog.surveys.star_block import StarBlock
+from msacat.model.evaluate.accuracy_page import accuracy_page
+from msacat.model.evaluate.record_file import read_records
+from msacat.model.predict_stars import StarModel
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "benchmarks" / "accuracy.py"
+STORED = sorted(path.name for path in (REPOSITORY / "benchmarks" / "weights").iterdir())
 
 
 @pytest.fixture
@@ -52,3 +60,24 @@ def test_in_full_everything_is_asked_and_what_has_no_weights_is_trained(script, 
     assert (
         sum("--methods" in command for command in judged) == 1
     )  # the oracle's: all other tables hold every method
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_weights_predict_with_this_code(name):
+    model = StarModel.load(REPOSITORY / "benchmarks" / "weights" / name, "cpu")
+    features = model.features
+    stars = StarBlock.empty(3, len(features.bands), len(features.scalars), len(features.labels))
+    stars.mag_BM[:2, features.band_names.index(features.reference_band)] = 15.0
+    found = model.predict(stars)
+    assert np.isfinite(found.mag_BM[:2]).any() and np.isnan(found.mag_BM[2]).all()
+
+
+def test_stored_weights_are_no_larger_than_promised():
+    files = (path for path in (REPOSITORY / "benchmarks" / "weights").rglob("*") if path.is_file())
+    assert STORED and sum(path.stat().st_size for path in files) <= 30e6
+
+
+def test_the_published_page_is_made_of_the_published_records():
+    records = read_records(REPOSITORY / "benchmarks" / "results" / "accuracy.json")
+    page = (REPOSITORY / "docs" / "accuracy.md").read_text("utf-8")
+    assert page == accuracy_page(records)

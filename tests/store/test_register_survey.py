@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 
 from msacat.catalog.errors import UsageError
 from msacat.catalog.store.column_comments import Described
@@ -63,20 +64,26 @@ def test_no_column_takes_what_is_no_number(conn, name):
     """Each one alone: that the others are NULL excuses none."""
     spec = builtin_specs()[name]
     register_survey(conn, spec)
-    least = {spec.id.column: "'1'", "file_id": "1"} | ({} if spec.id.unique else {"file_row": "1"})
+    least = {spec.id.column: "1", "file_id": "1"} | ({} if spec.id.unique else {"file_row": "1"})
     if spec.position:
         least |= {spec.position.ra: "0", spec.position.dec: "0"}
 
     def insert(more: dict[str, str]) -> None:
         row = least | more
-        names = ", ".join(f'"{column}"' for column in row)
-        conn.execute(f"INSERT INTO survey.{name} ({names}) VALUES ({', '.join(row.values())})")
+        conn.execute(
+            sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                sql.Identifier("survey", name),
+                sql.SQL(", ").join(map(sql.Identifier, row)),
+                sql.SQL(", ").join(sql.Placeholder() * len(row)),
+            ),
+            list(row.values()),
+        )
 
     for column in spec.columns:
         if column.type in ("real", "double precision"):
-            bad = ["'NaN'", "'Infinity'", "'-Infinity'"]
+            bad = ["NaN", "Infinity", "-Infinity"]
         elif column.type.endswith("]"):
-            bad = ["'{1,2}'", f"array_fill(NULL::real, ARRAY[{_length(column.type)}])"]
+            bad = ["{1,2}", "{" + ",".join(["NULL"] * _length(column.type)) + "}"]
         else:
             continue
         for value in bad:
