@@ -21,8 +21,8 @@ $(STAMP): pyproject.toml constraints.txt .ci/install_debian .ci/install_torch.py
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
-test: setup ## Run the whole suite, on a temporary PostgreSQL of its own
-	$(BIN)/python -m pytest
+test: setup ## Run the whole suite, on temporary PostgreSQL servers of its own
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 demo: setup ## Real stars and a simulated sky, from survey files to enriched tables (under 10 minutes)
 	$(BIN)/msacat demo

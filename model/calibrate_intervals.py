@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msacat.model.deconvolve_errors import Errors, fit_errors, fit_kinds, fit_noise
+from msacat.model.deconvolve_errors import Errors, Residuals, fit_errors, fit_kinds, fit_noise
 from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
 NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
 LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
-SHAPE_PULL = 1_000.0  # ... all bands in one, in its shape
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open
@@ -83,12 +82,13 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     noise = np.ones(M)
     for m in range(M):
         use = held.scored_BD[:, m]
-        noise[m] = fit_noise(*cells.of(use, m), cells.even(t[use]))
+        noise[m] = fit_noise(cells.of(use, m), cells.even(t[use]))
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     # Parent of all: every band together; a standard normal if there is nothing at all.
-    everything = cells.errors(held.scored_BD[:, :M], slice(0, M), Errors.of_nobody(), 0.0, 1.0)
+    all_bands = cells.of(held.scored_BD[:, :M], slice(0, M))
+    everything = fit_errors(all_bands, Errors.of_nobody(), 0.0, 1.0)
     use_M = [held.scored_BD[:, m] for m in range(M)]
-    of_band = fit_kinds([cells.of(use, m) for m, use in enumerate(use_M)], [everything] * M, SHAPE_PULL)
+    of_band = fit_kinds([cells.of(use, m) for m, use in enumerate(use_M)], [everything] * M)
     halves = [(m, x) for m in range(M) for x in (0, 1)]
     of_half = fit_kinds(
         [cells.of(use_M[m] & (seen == x), m) for m, x in halves], [of_band[m] for m, _ in halves]
@@ -106,19 +106,20 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     if held.value_BD.shape[1] > M:
         for p in range(N_GROUPS):
             columns = M + np.flatnonzero(p == COEFFICIENT_GROUP_K)
-            of_group = cells.errors(held.scored_BD[:, columns], columns, Errors.of_nobody(), 0.0, 1.0)
+            of_group = fit_errors(cells.of(held.scored_BD[:, columns], columns), Errors.of_nobody(), 0.0, 1.0)
             for b in range(T):
                 kind = held.scored_BD[:, columns] & (t == b)[:, None]
-                xp[:, p, b] = _factors(cells.errors(kind, columns, of_group, XP_PULL))
+                xp[:, p, b] = _factors(fit_errors(cells.of(kind, columns), of_group, XP_PULL))
     label = np.ones((2, L, 2))
     for j in range(L):
         d = (held.label_BL - held.label_mean_BL)[:, j]
         sd, var = held.label_sd_BL[:, j], held.label_err_BL[:, j] ** 2
         use = np.isfinite(d)
-        of_label = fit_errors(d[use], sd[use], var[use], Errors.of_nobody(), 0.0, 1.0)
+        of_label = fit_errors(Residuals(d[use], sd[use], var[use]), Errors.of_nobody(), 0.0, 1.0)
         for x in (0, 1):
             kind = use & (seen == x)
-            label[:, j, x] = _factors(fit_errors(d[kind], sd[kind], var[kind], of_label, LABEL_PULL))
+            values = Residuals(d[kind], sd[kind], var[kind])
+            label[:, j, x] = _factors(fit_errors(values, of_label, LABEL_PULL))
     return Calibration(band, xp, label, n_band, noise)
 
 
@@ -128,21 +129,18 @@ class _Cells:
     def __init__(self, held: HeldOut) -> None:
         self.d = held.value_BD.astype(np.float64) - held.mean_BD
         self.sd, self.var = held.sd_BD.astype(np.float64), held.var_BD.astype(np.float64)
+        self.star = held.source_id_B
 
-    def of(self, use: np.ndarray, columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(d, sd, var) of the cells in `use`."""
-        d, sd, var = (self.even(a[:, columns][use]) for a in (self.d, self.sd, self.var))
-        return d, sd, var
+    def of(self, use: np.ndarray, columns) -> Residuals:
+        """The cells in `use`; a star held out in several regimes has one noise in all of them."""
+        stars = self.star[use if use.ndim == 1 else use.any(1)]
+        repeats = max(1.0, len(stars) / max(1, len(np.unique(stars))))
+        return Residuals(*(self.even(a[:, columns][use]) for a in (self.d, self.sd, self.var)), repeats)
 
     @staticmethod
     def even(values: np.ndarray) -> np.ndarray:
         """Of very many, an even sample."""
         return values[:: max(1, len(values) // MAX_VALUES)]
-
-    def errors(
-        self, use: np.ndarray, columns, parent: Errors, pull: float, shape_pull: float | None = None
-    ) -> Errors:
-        return fit_errors(*self.of(use, columns), parent, pull, shape_pull)
 
 
 def _factors(errors: Errors) -> list[float]:

@@ -59,36 +59,51 @@ class Errors:
         return self.scale * 0.5 * (low + high)
 
 
-def fit_errors(
-    d_N: np.ndarray,
-    sd_N: np.ndarray,
-    var_N: np.ndarray,
-    parent: Errors,
-    pull: float,
-    shape_pull: float | None = None,
-) -> Errors:
-    """Scale of the errors `d_N`, leaning on `parent` as on `pull` noise-free values; the weights too with `shape_pull`.
+@dataclass(frozen=True)
+class Residuals:
+    """Held-out values of one kind, in one unit.
 
-    d_N observed − predicted; sd_N predicted sigma; var_N noise variance of the observed values, all in one unit.
-    A value under noise s tells about its scale like (sd / s)^4 noise-free ones: thousands may weigh less than `pull`.
-    Noise hides shapes more than scales: shapes are for large samples only.
+    d_N      observed − predicted
+    sd_N     predicted sigma
+    var_N    noise variance of the observed values
+    repeats  values in which one measurement, with its one noise, appears: together they tell no more than one
     """
-    if not len(d_N):
+
+    d_N: np.ndarray
+    sd_N: np.ndarray
+    var_N: np.ndarray
+    repeats: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.d_N)
+
+
+def fit_errors(of: Residuals, parent: Errors, pull: float, shape_pull: float | None = None) -> Errors:
+    """Scale of the errors, leaning on `parent` as on `pull` noise-free values; the weights too with `shape_pull`.
+
+    A value under noise s tells about its scale like (sd / s)^4 noise-free ones: thousands may weigh less than `pull`.
+    Noise hides shapes more than scales: shapes are for the largest samples only.
+    """
+    if not len(of):
         return parent
-    return _with_shape(_best_scale(d_N, sd_N, var_N, parent, pull)[0], d_N, sd_N, var_N, parent, shape_pull)
+    scale, weight = _best_scale(of, parent, pull)[0], parent.weight_J
+    if shape_pull is None:
+        return Errors(scale, weight)
+    density = np.exp(_log_density(of.d_N, scale * of.sd_N, of.var_N))
+    for _ in range(ROUNDS):
+        total = (density @ weight).clip(1e-300)
+        weight = weight * (density.T @ (1 / total)) + shape_pull * parent.weight_J
+        weight /= len(density) + shape_pull
+    return Errors(_best_scale(of, Errors(scale, weight), pull)[0], weight)
 
 
-def fit_kinds(
-    kinds: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    parents: Sequence[Errors],
-    shape_pull: float | None = None,
-) -> list[Errors]:
-    """fit_errors of several kinds of values (d_N, sd_N, var_N), each leaning on its parent.
+def fit_kinds(kinds: Sequence[Residuals], parents: Sequence[Errors]) -> list[Errors]:
+    """Scales of several kinds of values, each leaning on its parent, whose shape it has.
 
     How hard is learned: their scales spread about their parents' by their uncertainty and by how much kinds truly differ
     (empirical Bayes; Efron & Morris 1975, JASA 70, 311). Under large noise the first is nearly all.
     """
-    scores = [_scale_scores(*kind, parent) for kind, parent in zip(kinds, parents, strict=True)]
+    scores = [_scale_scores(kind, parent) for kind, parent in zip(kinds, parents, strict=True)]
     offset, precision = np.array([_peak_and_precision(score) for score in scores]).reshape(-1, 2).T
     known = precision > 0
     likely = []
@@ -100,8 +115,7 @@ def fit_kinds(
     found = []
     for kind, parent, score in zip(kinds, parents, scores, strict=True):
         at, _ = _peak(np.log(SCALE_GRID), score - pull * np.log(SCALE_GRID) ** 2)
-        scale = float(parent.scale * np.exp(at))
-        found.append(_with_shape(scale, *kind, parent, shape_pull) if len(kind[0]) else parent)
+        found.append(Errors(float(parent.scale * np.exp(at)), parent.weight_J) if len(kind) else parent)
     return found
 
 
@@ -114,22 +128,7 @@ def _peak_and_precision(score: np.ndarray) -> tuple[float, float]:
     return _peak(np.log(SCALE_GRID), score)[0], float(bend) / STEP**2
 
 
-def _with_shape(scale: float, d, sd, var, parent: Errors, shape_pull: float | None) -> Errors:
-    """Errors of that scale, with the parent's weights or, given `shape_pull`, weights fitted too."""
-    if shape_pull is None:
-        return Errors(scale, parent.weight_J)
-    density = np.exp(_log_density(d, scale * sd, var))
-    weight = parent.weight_J
-    for _ in range(ROUNDS):
-        total = (density @ weight).clip(1e-300)
-        weight = weight * (density.T @ (1 / total)) + shape_pull * parent.weight_J
-        weight /= len(density) + shape_pull
-    return Errors(_best_scale(d, sd, var, Errors(scale, weight), 0.0)[0], weight)
-
-
-def fit_noise(
-    d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray, kind_N: np.ndarray | None = None
-) -> float:
+def fit_noise(of: Residuals, kind_N: np.ndarray | None = None) -> float:
     """Real noise over stated noise, by maximum likelihood; 1 where the values cannot tell, or say that it is about right.
 
     It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value. Where sigmas
@@ -137,10 +136,10 @@ def fit_noise(
     other. Under large noise two per cent of it are as much as the whole error of a prediction: hence exactly 1 rather than
     nearly.
     """
-    if len(d_N) < FEWEST:
+    if len(of) < FEWEST:
         return 1.0
-    step = max(1, len(d_N) // NOISE_SAMPLE)
-    d, sd, var = d_N[::step], sd_N[::step], var_N[::step]
+    step = max(1, len(of) // NOISE_SAMPLE)
+    d, sd, var = of.d_N[::step], of.sd_N[::step], of.var_N[::step]
     kind = np.zeros(len(d), np.int64) if kind_N is None else kind_N[::step]
     coarse = SCALE_GRID[::2]
     score = -0.5 * (np.log(NOISE_GRID) / NOISE_PRIOR) ** 2
@@ -149,7 +148,7 @@ def fit_noise(
         if use.sum() < FEWEST // 4:
             continue
         score += [
-            _best_scale(d[use], sd[use], k**2 * var[use], Errors.of_nobody(), 1.0, coarse)[1]
+            _best_scale(Residuals(d[use], sd[use], k**2 * var[use]), Errors.of_nobody(), 1.0, coarse)[1]
             for k in NOISE_GRID
         ]
     factor = float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
@@ -158,19 +157,19 @@ def fit_noise(
     return 1.0 if BELIEVED[0] < factor < BELIEVED[1] else factor
 
 
-def _best_scale(d, sd, var, parent: Errors, pull: float, grid=SCALE_GRID) -> tuple[float, float]:
+def _best_scale(of: Residuals, parent: Errors, pull: float, grid=SCALE_GRID) -> tuple[float, float]:
     """(scale, log likelihood there); the parent pulls with the information of `pull` noise-free values."""
-    at, height = _peak(np.log(grid), _scale_scores(d, sd, var, parent, grid) - pull * np.log(grid) ** 2)
+    at, height = _peak(np.log(grid), _scale_scores(of, parent, grid) - pull * np.log(grid) ** 2)
     return float(parent.scale * np.exp(at)), height
 
 
-def _scale_scores(d, sd, var, parent: Errors, grid=SCALE_GRID) -> np.ndarray:
+def _scale_scores(of: Residuals, parent: Errors, grid=SCALE_GRID) -> np.ndarray:
     """Log likelihood of the parent's scale times each of `grid`."""
     score = np.empty(len(grid))
     for i, by in enumerate(grid):
-        density = np.exp(_log_density(d, parent.scale * by * sd, var)) @ parent.weight_J
+        density = np.exp(_log_density(of.d_N, parent.scale * by * of.sd_N, of.var_N)) @ parent.weight_J
         score[i] = np.log(density.clip(1e-300)).sum()
-    return score
+    return score / of.repeats
 
 
 def _peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

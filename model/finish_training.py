@@ -56,7 +56,7 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
     n = 0
     for block in stream.blocks("calibrate", 0, model.config.seed):
         rng = np.random.default_rng([model.config.seed, n])
-        held += [hold_out(model, block, regime, rng, device) for regime in regimes]
+        held += [hold_out(model, block, regime, rng, device, unbiased=True) for regime in regimes]
         n += len(block)
         if n >= model.config.calibrate_stars:
             break
@@ -68,7 +68,9 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
         empty = np.zeros((0, model.scaling.n_cells))
         labels = np.zeros((0, len(features.labels)))
         no = np.zeros(0)
-        held = [HeldOut(empty > 0, empty, empty, empty, empty, labels, labels, labels, labels, no, no > 0)]
+        held = [
+            HeldOut(empty > 0, empty, empty, empty, empty, labels, labels, labels, labels, no, no > 0, no)
+        ]
     M = len(features.bands)
     return fit_calibration(HeldOut.concatenate(held), M, len(features.labels))
 

@@ -14,7 +14,7 @@ import torch
 
 from msacat.model.calibrate_intervals import COEFFICIENT_GROUP_K, N_GROUPS
 from msacat.model.cells import CellTensors
-from msacat.model.deconvolve_errors import fit_noise
+from msacat.model.deconvolve_errors import Residuals, fit_noise
 from msacat.model.mixture_prior import MixturePrior
 
 MAX_DROPS = 3  # wrong measurements are not noise
@@ -46,5 +46,5 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np
         groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
     for columns in groups:
         d, sd, var, seen = (a[:, columns] for a in parts)
-        found[columns] = np.clip(fit_noise(d[seen], sd[seen], var[seen]), LEAST, MOST)
+        found[columns] = np.clip(fit_noise(Residuals(d[seen], sd[seen], var[seen])), LEAST, MOST)
     return found

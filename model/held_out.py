@@ -15,6 +15,7 @@ import torch
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.model.hide_features import group_of_cells
+from msacat.model.noise_in_flux import FluxNoise
 from msacat.model.star_network import StarNetwork
 
 REGIMES = ("as_observed", "survey_hidden", "xp_hidden", "xp_and_survey_hidden")
@@ -31,6 +32,7 @@ class HeldOut:
     mean_BD, sd_BD    the prediction
     label_BL, label_err_BL, label_mean_BL, label_sd_BL   NaN where there is no label
     xp_seen_B  some of the spectrum was visible
+    source_id_B
     """
 
     scored_BD: np.ndarray
@@ -44,6 +46,7 @@ class HeldOut:
     label_sd_BL: np.ndarray
     g_B: np.ndarray
     xp_seen_B: np.ndarray
+    source_id_B: np.ndarray
 
     @staticmethod
     def concatenate(parts: list[HeldOut]) -> HeldOut:
@@ -54,9 +57,17 @@ class HeldOut:
 
 @torch.no_grad()
 def hold_out(
-    model: StarNetwork, block: StarBlock, regime: str, rng: np.random.Generator, device: torch.device
+    model: StarNetwork,
+    block: StarBlock,
+    regime: str,
+    rng: np.random.Generator,
+    device: torch.device,
+    unbiased: bool = False,
 ) -> HeldOut:
-    """Predict the stars of `block` with one random survey and/or the spectrum hidden."""
+    """Predict the stars of `block` with one random survey and/or the spectrum hidden.
+
+    unbiased  magnitudes and errors as noise_in_flux.py corrects them
+    """
     scaling, M = model.scaling, model.scaling.n_bands
     block = block.take(np.isfinite(block.mag_BM).any(1))
     cells = scaling.encode(block)
@@ -83,19 +94,34 @@ def hold_out(
         sds.append(out.sd_BD.cpu().numpy())
         label_means.append(out.label_BQ.cpu().numpy()[:, q] + offset)
         label_sds.append(out.label_sd_BQ.cpu().numpy()[:, q])
+    mean, sd = np.concatenate(means), np.concatenate(sds)
+    value, var = cells.value_BD, cells.var_BD
+    if unbiased:
+        value, var = _without_bias(model.flux_noise, value, var, mean)
     return HeldOut(
         known & ~visible,
-        cells.value_BD,
-        cells.var_BD,
-        np.concatenate(means),
-        np.concatenate(sds),
+        value,
+        var,
+        mean,
+        sd,
         labels,
         label_err,
         np.concatenate(label_means),
         np.concatenate(label_sds),
         cells.norm_B,
         visible[:, M:].any(1),
+        block.source_id_B,
     )
+
+
+def _without_bias(noise: FluxNoise, value_BD, var_BD, mean_BD) -> tuple[np.ndarray, np.ndarray]:
+    """(value, var), those of bands as a star of the predicted magnitude has them."""
+    M, device = len(noise.unit_M), noise.unit_M.device
+    bands = noise.as_predicted(*(torch.as_tensor(a[:, :M]).to(device) for a in (value_BD, var_BD, mean_BD)))
+    value, var = (
+        np.concatenate([b.cpu().numpy(), a[:, M:]], 1) for a, b in zip((value_BD, var_BD), bands, strict=True)
+    )
+    return value, var
 
 
 def _survey_to_hide(known: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ from msacat.model.autoencoder import Autoencoder, Output
 from msacat.model.cells import CellTensors
 from msacat.model.label_scaling import LabelScaling
 from msacat.model.mixture_prior import MixturePrior, Posterior
+from msacat.model.noise_in_flux import FluxNoise
 from msacat.model.scale_features import FeatureScaling
 from msacat.model.train_config import TrainConfig
 from msacat.model.xp_consistency_loss import XpConsistency
@@ -34,6 +35,8 @@ class StarNetwork(nn.Module):
             config.label_width,
         )
         self.consistency = XpConsistency(scaling)
+        M = scaling.n_bands
+        self.flux_noise = FluxNoise(scaling.features, scaling.scale_D[:M], scaling.noise_D[:M])
         self.label_offset_L = nn.Parameter(torch.zeros(len(scaling.features.labels)))
         self.register_buffer("quantity_L", torch.as_tensor(labels.quantity_of_label), persistent=False)
         self.register_buffer("fitted_L", torch.as_tensor(labels.fitted_L).float(), persistent=False)

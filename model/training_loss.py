@@ -31,21 +31,19 @@ def batch_losses(
     known = target.observed_BD | target.derived_BD
     hidden, seen = known & ~visible, known & prior.visible_BD
 
-    def nll(mask: Tensor, part: slice) -> Tensor:
-        return reconstruction_loss(
-            target.value_BD[:, part],
-            target.var_BD[:, part],
-            mask[:, part],
-            out.mean_BD[:, part],
-            out.sd_BD[:, part],
-        )
+    def nll(mask: Tensor, part: slice, value_BD: Tensor, var_BD: Tensor) -> Tensor:
+        return reconstruction_loss(value_BD, var_BD, mask[:, part], out.mean_BD[:, part], out.sd_BD[:, part])
 
     bands, xp = slice(0, M), slice(M, None)
-    losses = {"bands": nll(hidden, bands), "visible": nll(seen, bands)}
+    measured = model.flux_noise.as_predicted(
+        target.value_BD[:, bands], target.var_BD[:, bands], out.mean_BD[:, bands].detach()
+    )
+    losses = {"bands": nll(hidden, bands, *measured), "visible": nll(seen, bands, *measured)}
     total = losses["bands"] + config.visible_weight * losses["visible"]
     if model.scaling.n_xp:
-        losses["xp"] = nll(hidden, xp)
-        total = total + config.xp_weight * (losses["xp"] + config.visible_weight * nll(seen, xp))
+        spectrum = target.value_BD[:, xp], target.var_BD[:, xp]
+        losses["xp"] = nll(hidden, xp, *spectrum)
+        total = total + config.xp_weight * (losses["xp"] + config.visible_weight * nll(seen, xp, *spectrum))
 
     def label_nll(mean_BQ: Tensor, sd_BQ: Tensor) -> Tensor:
         offset_L = model.label_offset_L * model.fitted_L

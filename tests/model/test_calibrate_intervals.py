@@ -28,7 +28,7 @@ def held(n, too_small, seed=0, n_bands=3, xp=True, noise=1e-6, real_noise=None):
     return HeldOut(
         scored, value, stated**2, np.zeros((n, D)), claimed,
         labels, np.full((n, 1), 1e-6), np.zeros((n, 1)), np.full((n, 1), 0.5),
-        rng.uniform(12, 20, n), rng.random(n) < 0.5,
+        rng.uniform(12, 20, n), rng.random(n) < 0.5, np.arange(n),
     )  # fmt: skip
 
 
@@ -60,6 +60,23 @@ def test_intervals_are_the_stars_even_where_the_noise_is_three_times_larger():
     middle = slice(4, 10)
     np.testing.assert_allclose(calibration.band_VMTX[0, 0, middle], 1.7 * 0.9945, rtol=0.2)
     np.testing.assert_allclose(calibration.band_VMTX[0, 1:, middle], 0.9945, rtol=0.25)
+
+
+def test_bands_that_differ_by_chance_alone_keep_their_sigmas():
+    """Sigmas are right, noise five times larger: each band's own residuals, shapes included, say anything between 0.7 and 1.4."""
+    calibration = fit_calibration(held(6_000, 1.0, n_bands=12, xp=False, noise=5.0), 12, 1)
+    for level, half_width in enumerate((0.9945, 1.96)):
+        np.testing.assert_allclose(calibration.band_VMTX[level, :, 4:10], half_width, rtol=0.2)
+
+
+def test_a_star_held_out_four_times_tells_once():
+    once = held(3_000, 1.3, xp=False, noise=2.0)
+    four = HeldOut.concatenate([once] * 4)
+    found = [fit_calibration(h, 3, 1).band_VMTX for h in (once, four)]
+    np.testing.assert_allclose(found[0], found[1], rtol=0.03)
+    four.source_id_B = np.arange(len(four.g_B))  # believed to be four stars
+    believed = fit_calibration(four, 3, 1).band_VMTX
+    assert np.std(np.log(believed)[0, 0]) > np.std(np.log(found[1])[0, 0])
 
 
 def test_understated_noise_is_found_and_kept_out_of_the_intervals():
