@@ -83,11 +83,18 @@ def _provenance(records: list[dict]) -> str:
 def _summary_table(rows: list[Summary]) -> list[str]:
     body = [
         [s.method, f"{s.nmad:.4f}", _ratio(s.over_conventional), _ratio(s.over_mfa), _ratio(s.worst_over_mfa),
-         f"{s.coverage68:.2f}", f"{s.coverage95:.2f}", f"{100 * s.hallucinated:.1f} %"]
+         *_intervals(s)]
         for s in rows
     ]  # fmt: skip
     head = ["method", "NMAD", "÷ conventional", "÷ MFA", "worst band", "68 %", "95 %", "invented"]
     return _table(head, body)
+
+
+def _intervals(row: Summary) -> list[str]:
+    """Blank for a method without error bars where no calibration star tells its residuals: nothing lies inside none."""
+    if row.coverage95 == 0:
+        return [""] * 3
+    return [f"{row.coverage68:.2f}", f"{row.coverage95:.2f}", f"{100 * row.hallucinated:.1f} %"]
 
 
 def _by_band(records: list[dict], dataset: str, regime: str) -> list[str]:
