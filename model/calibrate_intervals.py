@@ -135,7 +135,8 @@ class _Cells:
         """The cells in `use`; a star held out in several regimes has one noise in all of them."""
         stars = self.star[use if use.ndim == 1 else use.any(1)]
         repeats = max(1.0, len(stars) / max(1, len(np.unique(stars))))
-        return Residuals(*(self.even(a[:, columns][use]) for a in (self.d, self.sd, self.var)), repeats)
+        d, sd, var = (self.even(a[:, columns][use]) for a in (self.d, self.sd, self.var))
+        return Residuals(d, sd, var, repeats)
 
     @staticmethod
     def even(values: np.ndarray) -> np.ndarray:
