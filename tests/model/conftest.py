@@ -13,6 +13,7 @@ import torch
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import BandFeature, LabelFeature, StarFeatures
 from msacat.catalog.xp.xp_operators import coefficients_from_sed, synthetic_magnitudes
+from msacat.model.noise_in_flux import MAG
 from msacat.model.train_config import TrainConfig
 
 torch.set_num_threads(1)
@@ -103,8 +104,10 @@ def make_sky(n: int, seed: int = 0, xp: bool = True, labels: bool = True) -> Mad
     block = StarBlock.empty(n, len(BANDS), 0, len(LABELS) if labels else 0)
     block.source_id_B[:] = (rng.permutation(n) + 1) * 2**36
     err = np.array([b[3] for b in BANDS]) * 10 ** (0.2 * np.clip(G - 15, 0, None))[:, None]
-    block.mag_BM[:] = mag + err * rng.standard_normal(mag.shape)
-    block.mag_err_BM[:] = err
+    # Normal in flux, as a detector has it: the published error follows the noise (noise_in_flux.py).
+    flux = np.maximum(1 + err / MAG * rng.standard_normal(mag.shape), 0.1)
+    block.mag_BM[:] = mag - MAG * np.log(flux)
+    block.mag_err_BM[:] = err / flux
     for first, last in ((3, 6), (6, 8)):
         gone = rng.random(n) < 0.35
         block.mag_BM[gone, first:last] = np.nan
@@ -133,7 +136,7 @@ def make_sky(n: int, seed: int = 0, xp: bool = True, labels: bool = True) -> Mad
 
 @pytest.fixture(scope="session")
 def sky() -> MadeUpSky:
-    return make_sky(6000)
+    return make_sky(4000)
 
 
 @pytest.fixture(scope="session")

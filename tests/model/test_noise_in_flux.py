@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msacat.catalog.surveys.star_features import BandFeature, StarFeatures
+from msacat.model.held_out import hold_out
+from msacat.model.model_folder import load_model
 from msacat.model.noise_in_flux import MAG, FluxNoise
 
 SCALE = np.array([1.0, 0.4, 0.5])
@@ -78,3 +82,24 @@ def test_reference_and_wrong_measurements_stay_as_they_are() -> None:
     found = _noise().as_predicted(value, var, torch.zeros(1, 3))
     assert torch.equal(found[0], value)
     assert torch.equal(found[1], var)
+
+
+def test_calibration_compares_in_flux_and_scores_with_what_was_published(trained: Path, sky) -> None:
+    """Bands are moved to the prediction, coefficients are not; scores see the measurements as they are."""
+    network = load_model(trained, torch.device("cpu")).network
+    block = sky.stars.take(np.arange(300))
+    plain, unbiased = (
+        hold_out(network, block, "survey_hidden", np.random.default_rng(1), torch.device("cpu"), unbiased=yes)
+        for yes in (False, True)
+    )
+    M = network.scaling.n_bands
+    at = network.flux_noise.as_predicted(
+        *(torch.as_tensor(a[:, :M]) for a in (plain.value_BD, plain.var_BD, plain.mean_BD))
+    )
+    for found, wanted, published in zip(
+        (unbiased.value_BD, unbiased.var_BD), at, (plain.value_BD, plain.var_BD), strict=True
+    ):
+        np.testing.assert_array_equal(found[:, :M], wanted.numpy())
+        np.testing.assert_array_equal(found[:, M:], published[:, M:])
+        assert (found[:, :M] != published[:, :M]).any()
+    np.testing.assert_array_equal(plain.value_BD, network.scaling.encode(block).value_BD)

@@ -39,7 +39,7 @@ def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_pa
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.3
     assert set(steps[0].losses) == {"bands", "visible", "xp", "labels", "consistency", "embedding"}
     assert steps[-1].progress == 1.0 and all(s.gradient_norm > 0 for s in steps)
-    assert report.stars == {"train": 3600, "calibrate": 1200, "test": 1200}
+    assert report.stars == {"train": 2400, "calibrate": 800, "test": 800}
     assert latest_checkpoint(tmp_path / "m") is None  # the finished model replaces them
 
 
