@@ -1,7 +1,7 @@
 """One star by its id, the stars in a cone: enriched.stars without paying the planner for every question.
 
 The view joins all surveys; planning that takes tens of times longer than looking a star up. A prepared statement is
-planned once a connection. A cone must be planned with its numbers, so it only gives the ids, from one table.
+planned once a connection. A cone only gives the ids, from one table: where it is wide, its plan needs its numbers.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.query.query_stars import QueryResult, columns_of_result, described, reading
-from msacat.catalog.server.q3c import cone
-from msacat.catalog.store.star_view import view_columns
+from msacat.catalog.server.q3c import cone, cone_asked_for, cone_parameters
 
 BY_ID = "SELECT * FROM enriched.stars WHERE source_id = %s"
+WIDE_DEG = 1.0  # from this radius on a cone is planned with its numbers
 BY_IDS = "SELECT * FROM enriched.stars WHERE source_id = ANY (%s::bigint[])"
 
 
@@ -36,21 +36,27 @@ def find_cone(
 
     Raises UsageError for a cone that is not on the sky, InputRejected on timeout or while no run is published.
     """
-    centre = (float(ra_deg), float(dec_deg))
+    radius_deg = radius_arcmin / 60
+    ra, dec, _ = cone_parameters(ra_deg, dec_deg, radius_deg)
     with reading(conn, timeout_s, keep_plans=True):
-        row = conn.execute("SELECT name FROM msacat.surveys WHERE role = 'reference'").fetchone()
-        if row is None or not view_columns(conn, "enriched", "stars"):
+        row = conn.execute(
+            "SELECT name FROM msacat.surveys WHERE role = 'reference' AND to_regclass('enriched.stars') IS NOT NULL"
+        ).fetchone()
+        if row is None:
             raise InputRejected("no run is published yet", next_step="msacat enrich")
-        near = conn.execute(
-            sql.SQL(
-                "SELECT source_id FROM {} WHERE {} ORDER BY q3c_dist(ra, dec, {}, {}), 1 LIMIT {}"
-            ).format(
-                sql.Identifier("survey", row[0]),
-                cone("ra", "dec", *centre, radius_arcmin / 60),
-                *centre,
-                max_rows + 1,
+        text = sql.SQL("SELECT source_id FROM {} WHERE {} ORDER BY q3c_dist(ra, dec, %s, %s), 1 LIMIT %s")
+        table = sql.Identifier("survey", row[0])
+        order = [ra, dec, max_rows + 1]
+        if radius_deg < WIDE_DEG:
+            conn.execute(
+                "SELECT set_config('enable_seqscan', 'off', true), "
+                "set_config('max_parallel_workers_per_gather', '0', true)"
             )
-        ).fetchall()
+            asked = text.format(table, cone_asked_for("ra", "dec"))
+            near = conn.execute(asked, [ra, dec, radius_deg, *order], prepare=True).fetchall()
+        else:
+            asked = text.format(table, cone("ra", "dec", ra, dec, radius_deg))
+            near = conn.execute(asked, order, prepare=False).fetchall()
         ids = [source_id for (source_id,) in near[:max_rows]]
         result = _fetch(conn, BY_IDS, ids)
     place = result.columns.index("source_id")

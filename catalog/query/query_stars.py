@@ -70,7 +70,8 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
             with conn.cursor() as cursor:
                 cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
                 names, types, origins = columns_of_result(cursor)
-    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, described(conn, origins))
+        about = described(conn, origins)
+    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, about)
 
 
 @contextmanager
@@ -201,13 +202,15 @@ def columns_of_result(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dic
 
 def described(conn: Connection, origins: dict[str, tuple[int, int]]) -> dict[str, Described]:
     """What the comments of these columns say, by the name they bear in the result; one question for all."""
-    tables, numbers = zip(*origins.values(), strict=True) if origins else ((), ())
+    # All comments of the relations: one by one (col_description) takes longer than finding a star.
     rows = conn.execute(
-        "SELECT col_description(o.relation, o.number) FROM unnest(%s::oid[], %s::integer[]) "
-        "WITH ORDINALITY AS o(relation, number, place) ORDER BY place",
-        [list(tables), list(numbers)],
+        "SELECT objoid, objsubid, description FROM pg_description "
+        "WHERE classoid = 'pg_class'::regclass AND objoid = ANY (%s::oid[]) AND objsubid > 0",
+        [list({relation for relation, _ in origins.values()})],
+        prepare=True,
     ).fetchall()
-    return {name: _parsed(row[0]) for name, row in zip(origins, rows, strict=True) if row[0]}
+    comments = {(relation, number): comment for relation, number, comment in rows}
+    return {name: _parsed(comments[o]) for name, o in origins.items() if o in comments}
 
 
 _parsed = lru_cache(maxsize=10_000)(Described.parse)

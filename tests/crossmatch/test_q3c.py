@@ -40,15 +40,28 @@ def plan(conn, query) -> str:
 )  # fmt: skip
 def test_cone_is_the_great_circle_cone(sky, ra, dec, radius):
     conn, all_ra, all_dec = sky
-    query = sql.SQL("SELECT n FROM survey.sky WHERE {}").format(q3c.cone("ra", "dec", ra, dec, radius))
-    found = {row[0] for row in conn.execute(query)}
-    assert found == set(np.flatnonzero(separation_deg(ra, dec, all_ra, all_dec) <= radius))
+    query = sql.SQL("SELECT n FROM survey.sky WHERE {}")
+    numbers = conn.execute(query.format(q3c.cone("ra", "dec", ra, dec, radius)))
+    asked = q3c.cone_asked_for("ra", "dec"), q3c.cone_parameters(ra, dec, radius)
+    parameters = conn.execute(query.format(asked[0]), asked[1], prepare=True)
+    wanted = set(np.flatnonzero(separation_deg(ra, dec, all_ra, all_dec) <= radius))
+    for rows in (numbers, parameters):
+        assert {row[0] for row in rows} == wanted
 
 
 def test_a_cone_uses_the_index(sky):
     conn, *_ = sky
     query = sql.SQL("SELECT n FROM survey.sky WHERE {}").format(q3c.cone("ra", "dec", 10, 20, 0.1))
     assert "sky_q3c_ang2ipix_idx" in plan(conn, query)
+    conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    conn.execute("SET LOCAL enable_seqscan = off")
+    conn.execute(
+        "PREPARE cone(float8, float8, float8) AS SELECT n FROM survey.sky WHERE "
+        + q3c.cone_asked_for("ra", "dec").as_string(conn).replace("%s", "${}").format(1, 2, 3)
+    )
+    assert "q3c_radial_query_it($1" in plan(conn, sql.SQL("EXECUTE cone(10, 20, 0.1)"))
+    assert "sky_q3c_ang2ipix_idx" in plan(conn, sql.SQL("EXECUTE cone(10, 20, 0.1)"))
+    conn.execute("DEALLOCATE cone")
 
 
 JOIN = sql.SQL("SELECT a.n, b.n FROM survey.sky a JOIN survey.sky b ON {} ORDER BY 1, 2").format(
@@ -101,6 +114,8 @@ def test_a_join_survives_nan_null_and_impossible_declinations(sky):
 def test_what_is_not_on_the_sky_is_refused(ra, dec, radius):
     with pytest.raises(UsageError):
         q3c.cone("ra", "dec", ra, dec, radius)
+    with pytest.raises(UsageError):
+        q3c.cone_parameters(ra, dec, radius)
 
 
 def test_the_index_is_recognised(sky):

@@ -43,7 +43,7 @@ def test_no_such_star(reader):
     assert find_star(reader, 1).rows == []
 
 
-@pytest.mark.parametrize("radius_arcmin", [0.5, 60.0, 10_000.0])
+@pytest.mark.parametrize("radius_arcmin", [0.5, 59.9, 60.0, 10_000.0])  # planned once; with its numbers
 def test_a_cone_is_what_sql_says(reader, source_ids, radius_arcmin):
     ra, dec = reader.execute(
         "SELECT ra, dec FROM survey.gaia_source WHERE source_id = %s", [source_ids[100]]
@@ -57,6 +57,19 @@ def test_a_cone_is_what_sql_says(reader, source_ids, radius_arcmin):
         60,
     )
     assert found == plain and source_ids[100] == found.rows[0][found.columns.index("source_id")]
+
+
+def test_a_narrow_cone_is_planned_once(reader, source_ids):
+    """However large the table: by its index, whatever the planner believes of a radius it does not know."""
+    for star in source_ids[:8]:
+        ra, dec = reader.execute(
+            "SELECT ra, dec FROM survey.gaia_source WHERE source_id = %s", [star]
+        ).fetchone()
+        assert find_cone(reader, ra, dec, 1.0, 100).rows
+    plans = reader.execute(
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%q3c_radial_query%'"
+    ).fetchall()
+    assert len(plans) == 1 and plans[0][0] >= 2 and plans[0][1] == 0
 
 
 def test_a_cone_says_that_there_are_more(reader, source_ids):
