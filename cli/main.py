@@ -20,7 +20,7 @@ from msacat.cli.output import be_quiet
 
 # Verb -> one-line reason for its place. Each module has `register(app)`.
 VERBS = (
-    "db", "doctor", "survey", "simulate", "ingest", "adopt", "forget", "crossmatch",
+    "db", "doctor", "survey", "simulate", "ingest", "adopt", "forget", "reddening", "crossmatch",
     "train", "models", "enrich", "runs", "query", "status", "describe", "verify", "evaluate", "demo",
 )  # fmt: skip
 

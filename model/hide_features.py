@@ -181,7 +181,8 @@ def _make_faint(
     given.value_BD[rows], given.var_BD[rows], given.observed_BD[rows] = value, var, observed
     given.norm_B[rows] += dm
     # A parallax or proper motion of the bright star says nothing about the faint one it plays.
-    given.scalar_BX[rows] = 0.0
+    angle_X = np.tile(scaling.features.scales_with_distance, 4)
+    given.scalar_BX[rows] = np.where(angle_X, 0.0, given.scalar_BX[rows])
     target.value_BD[rows, ref] = value[:, ref]
     return given, target
 

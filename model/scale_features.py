@@ -98,7 +98,7 @@ class FeatureScaling:
             raw.observed,
             raw.derived,
             raw.guessed & raw.observed,
-            _scalar_inputs(block, raw.norm, self.g0),
+            _scalar_inputs(block, raw.norm, self.g0, self.features.scales_with_distance),
             raw.norm.astype(np.float32),
             raw.proxy,
         )
@@ -275,14 +275,17 @@ def _normaliser(features, mag, measured, colour_M, width_M):
     return norm, proxy, var
 
 
-def _scalar_inputs(block: StarBlock, norm_B: np.ndarray, g0: float) -> np.ndarray:
-    """Four inputs a scalar v (parallax, proper motion): present, asinh v, asinh(v f), log(err f).
+def _scalar_inputs(
+    block: StarBlock, norm_B: np.ndarray, g0: float, scales_with_distance_S: np.ndarray
+) -> np.ndarray:
+    """Four inputs a scalar v (parallax, proper motion, reddening): present, asinh v, asinh(v f), log(err f).
 
-    f = 10**(0.2 (G − g0)) turns a parallax into a luminosity and a proper motion into a reduced one.
-    All 0 where the scalar is missing.
+    f = 10**(0.2 (G − g0)) turns a parallax into a luminosity and a proper motion into a reduced one; for other scalars
+    it is 1. All 0 where the scalar is missing.
     """
     value, err = block.scalar_BS.astype(np.float64), block.scalar_err_BS.astype(np.float64)
     f = 10.0 ** (0.2 * np.clip(np.nan_to_num(norm_B - g0), -10, 10))[:, None]
+    f = np.where(scales_with_distance_S, f, 1.0)
     present = np.isfinite(value) & np.isfinite(err) & (err > 0) & np.isfinite(norm_B)[:, None]
     v, e = np.where(present, value, 0.0), np.where(present, err, 1.0)
     channels = [np.ones_like(v), np.arcsinh(v), np.arcsinh(v * f), np.log(e * f) / 3]

@@ -36,7 +36,7 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
         )
         for spec in registered_specs(conn).values():
             survey = sql.Identifier("survey", spec.name)
-            if spec.role in ("reference", "spectra"):
+            if spec.role in ("reference", "spectra", "inputs"):
                 parts.append(
                     sql.SQL("SELECT x.source_id FROM {} x WHERE x.file_id <> ALL ({}) AND {}").format(
                         survey, known, unknown_to_its_run.format(id=sql.SQL("x.source_id"))

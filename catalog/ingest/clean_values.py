@@ -18,7 +18,7 @@ from msacat.catalog.ingest import compute_columns
 from msacat.catalog.ingest.bind_columns import STORED, Binding, BoundColumn
 from msacat.catalog.ingest.quality_bits import quality_of
 from msacat.catalog.read.numbers_from_text import numbers_from_text
-from msacat.catalog.surveys.survey_spec import Column
+from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, Column
 
 #: Gaia's source_id is 2^35 times a level-12 HEALPix cell, and more: nothing outside is one.
 LARGEST_SOURCE_ID = 12 * 4**12 * 2**35 - 1
@@ -253,7 +253,7 @@ class Cleaner:
     def _release(self) -> str | None:
         """The release Gaia ids of this file belong to: the spec's own where it speaks of the reference."""
         spec = self.binding.spec
-        return spec.release if spec.role in ("reference", "spectra", "matches") else self.reference_release
+        return spec.release if spec.role in OF_THE_REFERENCE else self.reference_release
 
     def _null(self, column: Column, reason: str, bad: np.ndarray, missing: np.ndarray) -> np.ndarray:
         self._count(column, reason, int(np.count_nonzero(bad & ~missing)))

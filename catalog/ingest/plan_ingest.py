@@ -14,12 +14,10 @@ from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.read.read_survey_file import open_survey_file
 from msacat.catalog.store.register_survey import find_spec
 from msacat.catalog.surveys.load_specs import builtin_specs
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, SurveySpec
 
 #: how the reader says that content is no table, as against a table that is damaged
 NO_KNOWN_FORMAT = "in no format msacat reads"
-#: roles whose rows are keyed by the reference release's source_id
-OF_THE_REFERENCE = ("reference", "spectra", "matches")
 
 
 @dataclass(frozen=True)

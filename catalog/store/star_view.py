@@ -30,6 +30,7 @@ def refresh_star_view(conn: Connection, specs: dict[str, SurveySpec]) -> None:
         return
     spectra = sorted((s for s in specs.values() if s.spectra), key=_preference)
     _create_xp_view(conn, spectra)
+    inputs = _of_inputs(specs)
     matched = [s for s in specs.values() if s.role in MATCHED_ROLES]
     bits: dict[str, int] = dict(conn.execute("SELECT band, bit FROM msacat.bands").fetchall())
     outputs = _reference_outputs(reference) | _xp_outputs(spectra)
@@ -39,7 +40,9 @@ def refresh_star_view(conn: Connection, specs: dict[str, SurveySpec]) -> None:
     )
     for spec in sorted(matched, key=lambda s: min([bits[b.name] for b in s.bands], default=99)):
         outputs |= _survey_outputs(spec)
-    _create_or_replace(conn, "matched", "stars", outputs, _from(reference, spectra, matched))
+    for spec in inputs:
+        outputs |= _input_outputs(spec)
+    _create_or_replace(conn, "matched", "stars", outputs, _from(reference, [*spectra, *inputs], matched))
 
 
 def view_columns(conn: Connection, schema: str, relation: str) -> list[str]:
@@ -74,7 +77,11 @@ def star_features(conn: Connection, specs: dict[str, SurveySpec]) -> StarFeature
     return StarFeatures(
         reference_band=reference.bands[0].name,
         bands=tuple(sorted(bands, key=lambda b: bits[b.name])),
-        scalars=tuple(ScalarFeature(name, reference.column(name).unit) for name in reference.scalars),
+        scalars=tuple(
+            ScalarFeature(name, s.column(name).unit)
+            for s in (reference, *_of_inputs(specs))
+            for name in s.scalars
+        ),
         labels=tuple(
             LabelFeature(f"{s.name}.{x.quantity}", s.name, x.quantity, x.typical_err, x.scale)
             for s in sorted(specs.values(), key=lambda s: s.name)
@@ -209,6 +216,18 @@ def _survey_outputs(spec: SurveySpec) -> dict[str, _Output]:
     return outputs
 
 
+def _of_inputs(specs: dict[str, SurveySpec]) -> list[SurveySpec]:
+    return sorted((s for s in specs.values() if s.role == "inputs"), key=lambda s: s.name)
+
+
+def _input_outputs(spec: SurveySpec) -> dict[str, _Output]:
+    alias, outputs = f"s_{spec.name}", {}
+    for name in (n for scalar in spec.scalars for n in (scalar, f"{scalar}_error")):
+        c = spec.column(name)
+        outputs[name] = _Output(sql.Identifier(alias, name), Described(c.description, c.unit, c.ucd))
+    return outputs
+
+
 def _shared_mask(matched: list[SurveySpec], bits: dict[str, int]) -> sql.Composable:
     terms = [
         sql.SQL("CASE WHEN {}.n_mates > 0 THEN {}::bigint ELSE 0 END").format(
@@ -220,10 +239,10 @@ def _shared_mask(matched: list[SurveySpec], bits: dict[str, int]) -> sql.Composa
     return sql.SQL(" | ").join(terms) if terms else sql.SQL("0::bigint")
 
 
-def _from(reference: SurveySpec, spectra: list[SurveySpec], matched: list[SurveySpec]) -> sql.Composed:
-    """The joins. Every one can be an index lookup, so that one star by its id stays a matter of microseconds."""
+def _from(reference: SurveySpec, by_id: list[SurveySpec], matched: list[SurveySpec]) -> sql.Composed:
+    """The joins; `by_id` hold source_id themselves. Every one can be an index lookup, so that one star by its id stays a matter of microseconds."""
     joins = [sql.SQL("{} r").format(sql.Identifier("survey", reference.name))]
-    for spec in spectra:
+    for spec in by_id:
         s = sql.Identifier(f"s_{spec.name}")
         joins.append(
             sql.SQL(" LEFT JOIN {} {} ON {}.source_id = r.source_id").format(

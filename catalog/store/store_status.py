@@ -11,7 +11,7 @@ from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.survey_table import MATCHED_ROLES
 
-ROLES = ("reference", "spectra", "photometry", "labels", "matches", "lookup")
+ROLES = ("reference", "spectra", "inputs", "photometry", "labels", "matches", "lookup")
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,15 @@ def check_ready(conn: Connection, specs: dict[str, SurveySpec]) -> list[str]:
 def without_empty_surveys(
     conn: Connection, specs: dict[str, SurveySpec], features: StarFeatures
 ) -> StarFeatures:
-    """`features` without labels and XP of surveys that hold no rows; bands stay (they may get rows later)."""
+    """`features` without labels, XP and further inputs of surveys that hold no rows; bands stay (they may get rows)."""
     full = {name for name in specs if _rows(conn, name)}
+    absent = {
+        scalar for s in specs.values() if s.role == "inputs" and s.name not in full for scalar in s.scalars
+    }
     return StarFeatures(
         reference_band=features.reference_band,
         bands=features.bands,
-        scalars=features.scalars,
+        scalars=tuple(scalar for scalar in features.scalars if scalar.name not in absent),
         labels=tuple(label for label in features.labels if label.survey in full),
         xp=any(spec.spectra and name in full for name, spec in specs.items()),
         extra=features.extra,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class BandFeature:
@@ -26,7 +28,7 @@ class BandFeature:
 
 @dataclass(frozen=True)
 class ScalarFeature:
-    """A further input with an error: parallax (mas), pmra, pmdec (mas/yr)."""
+    """A further input with an error: parallax (mas), pmra, pmdec (mas/yr), ebv (mag)."""
 
     name: str
     unit: str
@@ -57,6 +59,11 @@ class StarFeatures:
     @property
     def band_names(self) -> list[str]:
         return [b.name for b in self.bands]
+
+    @property
+    def scales_with_distance(self) -> np.ndarray:
+        """bool, scalars that are angles (mas, mas/yr): the farther a star, the smaller."""
+        return np.array([scalar.unit.startswith("mas") for scalar in self.scalars], bool)
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 
 #: `lookup` is a table kept beside the others (an archive's join table): stored and described, nothing derives from it.
-Role = Literal["reference", "photometry", "spectra", "labels", "matches", "lookup"]
+Role = Literal["reference", "photometry", "spectra", "inputs", "labels", "matches", "lookup"]
+#: roles whose rows are keyed by the reference release's source_id
+OF_THE_REFERENCE = ("reference", "spectra", "inputs", "matches")
 Quantity = Literal["fe_h", "teff", "logg"]
 #: gaiaxpy's XP spectra cover this; a band whose light lies elsewhere cannot be synthesised from them.
 XP_RANGE_NM = (330.0, 1050.0)
@@ -118,7 +120,7 @@ class Column(Strict):
 
 
 class Identifier(Strict):
-    """The survey's own identifier. For role 'reference' and 'spectra' it is source_id, Gaia's."""
+    """The survey's own identifier. For the roles OF_THE_REFERENCE it is source_id, Gaia's."""
 
     column: Name
     unique: bool = True  # False: several rows may carry it (APOGEE); the _clean view keeps the best
@@ -239,7 +241,7 @@ class SurveySpec(Strict):
     name: Name
     title: str
     version: int = Field(ge=1)
-    release: Name  # e.g. gaia_dr3; for role reference, spectra, matches the reference release it speaks of
+    release: Name  # e.g. gaia_dr3; for the roles OF_THE_REFERENCE the reference release it speaks of
     role: Role
     description: str
     reference: str  # paper and data-model page
@@ -248,9 +250,8 @@ class SurveySpec(Strict):
     position: Position | None = None
     #: published names in file order, only for formats without a header (2MASS psc files)
     file_columns: list[str] = []
-    scalars: list[
-        Name
-    ] = []  # reference only: further model inputs (parallax, proper motion); <name>_error beside
+    #: reference and inputs only: further model inputs (parallax, proper motion, reddening); <name>_error beside
+    scalars: list[Name] = []
     columns: list[Column] = Field(min_length=1)
     bands: list[Band] = []
     labels: list[Label] = []
@@ -320,7 +321,7 @@ class SurveySpec(Strict):
     def _role_is_complete(self) -> None:
         if self.role in ("reference", "photometry", "labels") and self.position is None:
             raise SpecClash(f"role {self.role} needs [position]", "role")
-        if self.role in ("reference", "spectra", "matches") and self.id.column != "source_id":
+        if self.role in OF_THE_REFERENCE and self.id.column != "source_id":
             raise SpecClash(f"role {self.role}: id.column must be source_id", "id", "column")
         if self.role in ("photometry", "labels", "lookup") and self.id.column == "source_id":
             raise SpecClash(
@@ -328,9 +329,12 @@ class SurveySpec(Strict):
             )
         if self.role in ("photometry", "labels") and self.position and not self.position.match_radius_arcsec:
             raise SpecClash(f"role {self.role} needs position.match_radius_arcsec", "position")
+        if self.scalars and self.role not in ("reference", "inputs"):
+            raise SpecClash("scalars is for roles reference and inputs", "scalars")
         if self.release_columns and self.role != "reference":
             raise SpecClash("release_columns is for role reference", "release_columns")
-        needed = {"photometry": "bands", "labels": "labels", "matches": "matches", "spectra": "spectra"}
+        needed = {"photometry": "bands", "labels": "labels", "matches": "matches", "spectra": "spectra",
+                  "inputs": "scalars"}  # fmt: skip
         if self.role in needed and not getattr(self, needed[self.role]):
             raise SpecClash(f"role {self.role} needs {needed[self.role]}", "role")
 

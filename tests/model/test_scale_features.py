@@ -9,6 +9,8 @@ import torch
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.surveys.star_block import StarBlock
+from msacat.catalog.surveys.star_features import ScalarFeature
+from msacat.model.hide_features import HidingPolicy, hide
 from msacat.model.scale_features import FeatureScaling, fit_scaling
 
 
@@ -144,8 +146,6 @@ def test_json_round_trip_is_exact(sky, scaling):
 
 
 def test_parallax_enters_with_its_error_and_its_absence(sky):
-    from msacat.catalog.surveys.star_features import ScalarFeature
-
     features = replace(sky.features, scalars=(ScalarFeature("parallax", "mas"),))
     n = 30
     block = replace(
@@ -157,3 +157,31 @@ def test_parallax_enters_with_its_error_and_its_absence(sky):
     cells = fit_scaling(features, block).encode(block)
     assert cells.scalar_BX.shape == (n, 4)
     assert (cells.scalar_BX[:5] == 0).all() and (cells.scalar_BX[5:, 0] == 1).all()
+
+
+def test_only_what_distance_changes_is_scaled_by_brightness(sky):
+    """Parallax times 10**(0.2 G) is a luminosity; reddening times it would be nothing. Nor does a faint star lose it."""
+    scalars = (ScalarFeature("parallax", "mas"), ScalarFeature("ebv", "mag"))
+    features, n = replace(sky.features, scalars=scalars), 400
+    block = replace(
+        sky.stars.take(np.arange(n)),
+        scalar_BS=np.tile(np.float32([2.0, 0.3]), (n, 1)),
+        scalar_err_BS=np.tile(np.float32([0.05, 0.03]), (n, 1)),
+    )
+    scaling = fit_scaling(features, block)
+    cells = scaling.encode(block)
+    present, value, scaled, err = np.split(cells.scalar_BX, 4, axis=1)
+    assert (present == 1).all()
+    np.testing.assert_allclose(value, np.arcsinh([2.0, 0.3]) * np.ones((n, 1)), rtol=1e-6)
+    np.testing.assert_array_equal(scaled[:, 1], value[:, 1])
+    np.testing.assert_allclose(err[:, 1], np.log(0.03) / 3, rtol=1e-6)
+    f = 10 ** (0.2 * (cells.norm_B - scaling.g0))
+    np.testing.assert_allclose(np.sinh(scaled[:, 0]), 2.0 * f, rtol=1e-4)
+    batch = hide(
+        cells, scaling, np.random.default_rng(0), HidingPolicy(weights={"faint": 1.0}, scalar_hidden=0.0)
+    )
+    moved = batch.cells.norm_B != cells.norm_B
+    assert moved.sum() > 50
+    given = batch.cells.scalar_BX[moved].reshape(-1, 4, 2)
+    assert (given[:, :, 0] == 0).all()
+    np.testing.assert_array_equal(given[:, :, 1], cells.scalar_BX[moved].reshape(-1, 4, 2)[:, :, 1])

@@ -46,7 +46,7 @@ def test_every_dataset_keyword_is_there():
         "gaia_source", "xp_continuous", "xp_sampled", "sdss_dr13", "skymapper_dr2", "panstarrs1", "twomass_psc",
         "catwise2020", "apogee_dr17", "lamost_dr9", "delve_dr2", "galah_dr3", "lsst", "euclid",
         "panstarrs1_best_neighbour", "sdssdr13_best_neighbour", "skymapperdr2_best_neighbour",
-        "tmass_psc_xsc_best_neighbour", "tmass_psc_xsc_join",
+        "tmass_psc_xsc_best_neighbour", "tmass_psc_xsc_join", "reddening_sfd",
     }  # fmt: skip
 
 
