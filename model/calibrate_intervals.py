@@ -1,7 +1,7 @@
 """Factors: what the predicted sigmas must be multiplied by to hold the star's true value 68 % and 95 % of the time.
 
-Fitted on stars that trained nothing, by kind: band × G (1 mag) × spectrum visible or not; six groups of coefficients
-× G; label × spectrum visible or not. The noise of the held-out measurements is taken out (deconvolve_errors.py); how
+Fitted on stars that trained nothing, by kind: band × G (1 mag) × spectrum visible or not, and for all bands together
+× another band of the survey visible or not; six groups of coefficients × G; label × spectrum visible or not. The noise of the held-out measurements is taken out (deconvolve_errors.py); how
 much larger than stated it is in each band is fitted too. A kind with few stars leans on the next coarser one (band ×
 spectrum, band, all bands).
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msacat.model.deconvolve_errors import Errors, Residuals, fit_errors, fit_kinds, fit_noise
+from msacat.model.deconvolve_errors import FEWEST, Errors, Residuals, fit_errors, fit_kinds, fit_noise
 from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
@@ -20,6 +20,7 @@ NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
 LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
+MAX_POOLED = 150_000  # of all bands together
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open
 #: Coefficients of one half by order: the first few carry the flux, the last are noise.
 COEFFICIENT_GROUP_K = np.concatenate([[0] * 5 + [1] * 10 + [2] * 40, [3] * 5 + [4] * 10 + [5] * 40])
@@ -31,6 +32,7 @@ class Calibration:
     """Factors by level (68 %, 95 %), on sigma: X = spectrum visible (0 no, 1 yes), T = G bin.
 
     band_VMTX, xp_VPT (P = 6 coefficient groups), label_VLX; n_* the stars behind them.
+    beside_X: further factor where another band of the same survey is visible.
     noise_M: real over stated measurement error (floor included) of each band.
     """
 
@@ -39,11 +41,13 @@ class Calibration:
     label_VLX: np.ndarray
     n_band_MTX: np.ndarray
     noise_M: np.ndarray
+    beside_X: np.ndarray
 
-    def bands(self, g_B: np.ndarray, xp_seen_B: np.ndarray) -> np.ndarray:
+    def bands(self, g_B: np.ndarray, xp_seen_B: np.ndarray, beside_BM: np.ndarray) -> np.ndarray:
         """factor_VBM."""
-        t = g_bin(g_B)
-        return self.band_VMTX[:, :, t, xp_seen_B.astype(int)].transpose(0, 2, 1)
+        t, x = g_bin(g_B), xp_seen_B.astype(int)
+        by_kind = self.band_VMTX[:, :, t, x].transpose(0, 2, 1)
+        return by_kind * np.where(beside_BM, self.beside_X[x][:, None], 1.0)
 
     def coefficients(self, g_B: np.ndarray) -> np.ndarray:
         """factor_VBK."""
@@ -87,6 +91,8 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     # Parent of all: every band together; a standard normal if there is nothing at all.
     all_bands = cells.of(held.scored_BD[:, :M], slice(0, M))
     everything = fit_errors(all_bands, Errors.of_nobody(), 0.0, 1.0)
+    beside = np.array([cells.beside_factor(held, seen == x, everything) for x in (0, 1)])
+    cells.sd[:, :M] *= np.where(held.beside_BM, beside[seen][:, None], 1.0)
     use_M = [held.scored_BD[:, m] for m in range(M)]
     of_band = fit_kinds([cells.of(use, m) for m, use in enumerate(use_M)], [everything] * M)
     halves = [(m, x) for m in range(M) for x in (0, 1)]
@@ -120,7 +126,7 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
             kind = use & (seen == x)
             values = Residuals(d[kind], sd[kind], var[kind])
             label[:, j, x] = _factors(fit_errors(values, of_label, LABEL_PULL))
-    return Calibration(band, xp, label, n_band, noise)
+    return Calibration(band, xp, label, n_band, noise, beside)
 
 
 class _Cells:
@@ -131,17 +137,29 @@ class _Cells:
         self.sd, self.var = held.sd_BD.astype(np.float64), held.var_BD.astype(np.float64)
         self.star = held.source_id_B
 
-    def of(self, use: np.ndarray, columns) -> Residuals:
+    def of(self, use: np.ndarray, columns, most: int = MAX_VALUES) -> Residuals:
         """The cells in `use`; a star held out in several regimes has one noise in all of them."""
         stars = self.star[use if use.ndim == 1 else use.any(1)]
         repeats = max(1.0, len(stars) / max(1, len(np.unique(stars))))
-        d, sd, var = (self.even(a[:, columns][use]) for a in (self.d, self.sd, self.var))
+        d, sd, var = (self.even(a[:, columns][use], most) for a in (self.d, self.sd, self.var))
         return Residuals(d, sd, var, repeats)
 
+    def beside_factor(self, held: HeldOut, use_B: np.ndarray, parent: Errors) -> float:
+        """Scale of the errors of bands beside others of their survey, over that of bands whose survey is hidden."""
+        M = held.beside_BM.shape[1]
+        use = held.scored_BD[:, :M] & use_B[:, None]
+        kinds = [use & held.beside_BM, use & ~held.beside_BM]
+        if min(kind.sum() for kind in kinds) < FEWEST:
+            return 1.0
+        beside, apart = (
+            fit_errors(self.of(kind, slice(0, M), MAX_POOLED), parent, 0.0).scale for kind in kinds
+        )
+        return beside / apart
+
     @staticmethod
-    def even(values: np.ndarray) -> np.ndarray:
+    def even(values: np.ndarray, most: int = MAX_VALUES) -> np.ndarray:
         """Of very many, an even sample."""
-        return values[:: max(1, len(values) // MAX_VALUES)]
+        return values[:: max(1, len(values) // most)]
 
 
 def _factors(errors: Errors) -> list[float]:

@@ -69,7 +69,21 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
         labels = np.zeros((0, len(features.labels)))
         no = np.zeros(0)
         held = [
-            HeldOut(empty > 0, empty, empty, empty, empty, labels, labels, labels, labels, no, no > 0, no)
+            HeldOut(
+                empty > 0,
+                empty,
+                empty,
+                empty,
+                empty,
+                labels,
+                labels,
+                labels,
+                labels,
+                no,
+                no > 0,
+                empty > 0,
+                no,
+            )
         ]
     M = len(features.bands)
     return fit_calibration(HeldOut.concatenate(held), M, len(features.labels))

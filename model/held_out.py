@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from msacat.catalog.surveys.star_block import StarBlock
+from msacat.model.cells import Cells
 from msacat.model.hide_features import group_of_cells
 from msacat.model.noise_in_flux import FluxNoise
+from msacat.model.scale_features import FeatureScaling
 from msacat.model.star_network import StarNetwork
 
 REGIMES = ("as_observed", "survey_hidden", "xp_hidden", "xp_and_survey_hidden")
@@ -32,6 +34,7 @@ class HeldOut:
     mean_BD, sd_BD    the prediction
     label_BL, label_err_BL, label_mean_BL, label_sd_BL   NaN where there is no label
     xp_seen_B  some of the spectrum was visible
+    beside_BM  another band of the same survey was visible
     source_id_B
     """
 
@@ -46,6 +49,7 @@ class HeldOut:
     label_sd_BL: np.ndarray
     g_B: np.ndarray
     xp_seen_B: np.ndarray
+    beside_BM: np.ndarray
     source_id_B: np.ndarray
 
     @staticmethod
@@ -97,7 +101,7 @@ def hold_out(
     mean, sd = np.concatenate(means), np.concatenate(sds)
     value, var = cells.value_BD, cells.var_BD
     if unbiased:
-        value, var = _without_bias(model.flux_noise, value, var, mean)
+        value, var = _without_bias(model.flux_noise, cells, mean, sd)
     return HeldOut(
         known & ~visible,
         value,
@@ -110,18 +114,36 @@ def hold_out(
         np.concatenate(label_sds),
         cells.norm_B,
         visible[:, M:].any(1),
+        beside(visible, scaling),
         block.source_id_B,
     )
 
 
-def _without_bias(noise: FluxNoise, value_BD, var_BD, mean_BD) -> tuple[np.ndarray, np.ndarray]:
-    """(value, var), those of bands as a star of the predicted magnitude has them."""
+def beside(visible_BD: np.ndarray, scaling: FeatureScaling) -> np.ndarray:
+    """bool (B, M), is another band of the same survey visible? The reference band, which always is, does not count."""
+    M, group = scaling.n_bands, group_of_cells(scaling.features)
+    counted = visible_BD[:, :M].copy()
+    counted[:, scaling.reference] = False
+    of_survey = (group[:M, None] == group[:M]).astype(np.int64)
+    return counted.astype(np.int64) @ of_survey - counted > 0
+
+
+def _without_bias(
+    noise: FluxNoise, cells: Cells, mean_BD: np.ndarray, sd_BD: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(value, var), those of bands as a star of the predicted magnitude has them, listed or not."""
     M, device = len(noise.unit_M), noise.unit_M.device
-    bands = noise.as_predicted(*(torch.as_tensor(a[:, :M]).to(device) for a in (value_BD, var_BD, mean_BD)))
-    value, var = (
-        np.concatenate([b.cpu().numpy(), a[:, M:]], 1) for a, b in zip((value_BD, var_BD), bands, strict=True)
+    value, var, mean, sd = (
+        torch.as_tensor(a[:, :M]).to(device) for a in (cells.value_BD, cells.var_BD, mean_BD, sd_BD)
     )
-    return value, var
+    stated = torch.as_tensor(~cells.guessed_BD[:, :M] & ~cells.proxy_B[:, None]).to(device)
+    listed = stated & torch.as_tensor(cells.observed_BD[:, :M]).to(device)
+    value, var = noise.as_predicted(value, var, mean, stated)
+    value = torch.where(listed, noise.as_if_unlimited(value, var, mean, sd), value)
+    return (
+        np.concatenate([value.cpu().numpy(), cells.value_BD[:, M:]], 1),
+        np.concatenate([var.cpu().numpy(), cells.var_BD[:, M:]], 1),
+    )
 
 
 def _survey_to_hide(known: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:

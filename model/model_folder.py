@@ -17,7 +17,7 @@ from msacat.model.sealed_folder import TENSORS, read_sealed, write_sealed
 from msacat.model.star_network import StarNetwork
 from msacat.model.train_config import TrainConfig
 
-FORMAT = "msacat-model/1"
+FORMAT = "msacat-model/2"
 
 
 @dataclass
@@ -72,15 +72,16 @@ def load_model(folder: Path, device: torch.device | None = None) -> StoredModel:
     tensors, documents = read_sealed(folder)
     data = documents.get("model.json")
     if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = str(data.get("format"))[:80] if isinstance(data, dict) else "no model.json"
+        next_step = None
+        if "state.json" in documents:
+            next_step = "a checkpoint is continued with `msacat train --resume`"
+        elif found.startswith(FORMAT.split("/")[0]):
+            next_step = "another version of msacat wrote it: train it again with this one, or use that one"
         raise InputRejected(
             "not a model of this format",
-            file=str(folder / "model.json"),
-            expected=FORMAT,
-            found=str(data.get("format"))[:80] if isinstance(data, dict) else "no model.json",
-            next_step="a checkpoint is continued with `msacat train --resume`"
-            if "state.json" in documents
-            else None,
-        )
+            file=str(folder / "model.json"), expected=FORMAT, found=found, next_step=next_step,
+        )  # fmt: skip
     try:
         scaling = FeatureScaling.from_json(data["scaling"])
         network = StarNetwork(

@@ -13,6 +13,7 @@ from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.autoencoder import EMBEDDING, QUANTITIES, Output
 from msacat.model.cells import Cells
 from msacat.model.devices import choose_autocast, choose_device
+from msacat.model.held_out import beside
 from msacat.model.match_features import Renaming
 from msacat.model.mixture_prior import Posterior
 from msacat.model.model_folder import StoredModel, load_model
@@ -133,7 +134,7 @@ class StarModel:
         measured = np.isfinite(block.mag_BM)
         xp_seen = np.any(cells.observed_BD[:, M:], axis=1)
         no_support = np.broadcast_to(~scaling.supported_bands, measured.shape) & ~measured
-        factor = calibration.bands(norm, xp_seen)
+        factor = calibration.bands(norm, xp_seen, beside(cells.observed_BD, scaling))
         err = factor * sd[:, :M] * scaling.scale_D[:M]
         err = np.hypot(err, self._synthetic_error()) + norm_err
         imputed = scaling.magnitudes(mean, norm)

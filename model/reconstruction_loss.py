@@ -14,15 +14,17 @@ from torch import Tensor
 
 OUTLIER_SHARE = 0.01
 OUTLIER_WIDTH = 20.0
-_LOG_IN = math.log(1 - OUTLIER_SHARE)
-_LOG_OUT = math.log(OUTLIER_SHARE / OUTLIER_WIDTH)
+LOG_IN = math.log(1 - OUTLIER_SHARE)
+LOG_OUT_SHARE = math.log(OUTLIER_SHARE)
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def robust_nll(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """−log likelihood of every element; `variance` > 0 is model and measurement together."""
     z2 = (value - mean) ** 2 / variance
-    log_p = torch.logaddexp(_LOG_IN - 0.5 * z2, _LOG_OUT - 0.5 * z2 / OUTLIER_WIDTH**2)
+    log_p = torch.logaddexp(
+        LOG_IN - 0.5 * z2, LOG_OUT_SHARE - math.log(OUTLIER_WIDTH) - 0.5 * z2 / OUTLIER_WIDTH**2
+    )
     return 0.5 * torch.log(variance) + _HALF_LOG_2PI - log_p
 
 

@@ -19,6 +19,7 @@ from msacat.catalog.errors import InputRejected
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.cells import Cells
+from msacat.model.noise_in_flux import fit_snr_limits
 from msacat.model.synthetic_bands import SyntheticBands
 
 MAG_PER_FLUX = 2.5 / np.log(10.0)  # mag per unit of relative flux
@@ -45,6 +46,7 @@ class FeatureScaling:
     err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
     through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra
     noise_D: np.ndarray  # real over stated error (fit_noise_scale.py); 1 until fitted
+    snr_limit_M: np.ndarray  # S/N from which the survey lists a star (noise_in_flux.py); 0 = no sharp limit
     synthetic: SyntheticBands
 
     @property
@@ -202,6 +204,7 @@ def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -
         table,
         through_xp,
         np.ones(D),
+        fit_snr_limits(block),
         synthetic,
     )
 

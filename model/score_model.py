@@ -64,7 +64,7 @@ def _of_regime(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
     scaling, M, calibration = model.scaling, model.scaling.n_bands, model.stored.calibration
     out: list[Score] = []
     difference = held.value_BD - held.mean_BD
-    factor = calibration.bands(held.g_B, held.xp_seen_B)
+    factor = calibration.bands(held.g_B, held.xp_seen_B, held.beside_BM)
     inside = holds(difference[:, :M], held.sd_BD[:, :M], held.var_BD[:, :M] * calibration.noise_M**2, factor)
     names = {False: "survey_hidden_no_xp", True: "survey_hidden_xp_seen"}
     if regime in ("survey_hidden", "xp_and_survey_hidden"):

@@ -36,7 +36,9 @@ class StarNetwork(nn.Module):
         )
         self.consistency = XpConsistency(scaling)
         M = scaling.n_bands
-        self.flux_noise = FluxNoise(scaling.features, scaling.scale_D[:M], scaling.noise_D[:M])
+        self.flux_noise = FluxNoise(
+            scaling.features, scaling.scale_D[:M], scaling.noise_D[:M], scaling.snr_limit_M
+        )
         self.label_offset_L = nn.Parameter(torch.zeros(len(scaling.features.labels)))
         self.register_buffer("quantity_L", torch.as_tensor(labels.quantity_of_label), persistent=False)
         self.register_buffer("fitted_L", torch.as_tensor(labels.fitted_L).float(), persistent=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msacat.model.reconstruction_loss import label_loss, reconstruction_loss
+from msacat.model.reconstruction_loss import label_loss, masked_mean, reconstruction_loss
 from msacat.model.star_network import StarNetwork
 from msacat.model.training_batches import TrainingBatch
 
@@ -35,10 +35,14 @@ def batch_losses(
         return reconstruction_loss(value_BD, var_BD, mask[:, part], out.mean_BD[:, part], out.sd_BD[:, part])
 
     bands, xp = slice(0, M), slice(M, None)
+    stated = ~target.guessed_BD[:, bands] & ~target.proxy_B[:, None]
     measured = model.flux_noise.as_predicted(
-        target.value_BD[:, bands], target.var_BD[:, bands], out.mean_BD[:, bands].detach()
+        target.value_BD[:, bands], target.var_BD[:, bands], out.mean_BD[:, bands].detach(), stated
     )
     losses = {"bands": nll(hidden, bands, *measured), "visible": nll(seen, bands, *measured)}
+    listed = model.flux_noise.log_listed(measured[1], out.mean_BD[:, bands], out.sd_BD[:, bands])
+    listed = torch.where(stated & target.observed_BD[:, bands], listed, 0.0)
+    losses["bands"] = losses["bands"] + masked_mean(listed, hidden[:, bands])
     total = losses["bands"] + config.visible_weight * losses["visible"]
     if model.scaling.n_xp:
         spectrum = target.value_BD[:, xp], target.var_BD[:, xp]

@@ -31,13 +31,15 @@ MEAN, SIGMA, OFF, NOISE, VISIBLE, GUESSED = range(6)
 
 @dataclass(frozen=True)
 class Arm:
-    """options: of TrainConfig; patches: entered while the arm trains and predicts; dirty: judged on the dirty sky too."""
+    """options: of TrainConfig; patches: entered while the arm trains and predicts; dirty: judged on the dirty sky too;
+    reddening: stars with E(B−V)."""
 
     name: str
     what: str
     options: dict[str, Any] = field(default_factory=dict)
     patches: tuple[Callable[[], AbstractContextManager], ...] = ()
     dirty: bool = False
+    reddening: bool = False
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -131,8 +133,10 @@ ARMS = (
     Arm("errors-believed", "stated errors believed as they are", dirty=True, patches=MARGINAL[1:]),
     Arm("no-mixture", "MLP of the whole vector (SimMIM), nothing beneath", patches=MARGINAL),
     Arm("transformer", "transformer over tokens of the whole vector (SimMIM)", patches=(SIMMIM,)),
+    Arm("transformer-no-mixture", "the same, nothing beneath", patches=(SIMMIM, *MARGINAL)),
     Arm("transformer-mae", "transformer that sees visible tokens only (MAE)", patches=(MAE,)),
     Arm("transformer-mae-no-mixture", "the same, nothing beneath", patches=(MAE, *MARGINAL)),
     Arm("contrastive", "default and a SimCLR loss of the embedding", patches=(CONTRASTIVE,)),
     Arm("contrastive-no-mixture", "the same, nothing beneath", patches=(CONTRASTIVE, *MARGINAL)),
+    Arm("reddening", "E(B−V) as a further input", reddening=True),
 )  # fmt: skip

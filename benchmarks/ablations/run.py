@@ -22,6 +22,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from arms import ARMS, LABELS_ALONE, Arm
+from reddening import with_reddening
 from suspects_and_selection import selection, suspect_power
 
 from msacat.catalog.demo.apogee_xp_wheel import WHEEL_SHA256
@@ -162,6 +163,8 @@ def judge(
     if any(r["method"] == name and r["dataset"] == data.name for r in file.records):
         return
     print(f"{data.name}: {arm.name}", file=sys.stderr, flush=True)
+    if arm.reddening:
+        data = with_reddening(data, SKY_SEED)
     folder = work / "ablations" / f"{data.name}-{arm.name}"
     shutil.rmtree(folder, ignore_errors=True)
     config = TrainConfig(

@@ -1,7 +1,8 @@
 """What `suspect` finds, and whether enriched stars are free of the surveys' selection: tables from stored weights.
 
 `suspect`: on test stars of the dirty sky with one survey hidden, the share of the worst one per cent of imputed
-magnitudes that is flagged, beside the share of all; and the share of stars flagged in anything, by class.
+magnitudes that is flagged, beside the share of all; the share that is among the one per cent with the widest
+intervals; and the share of stars flagged in anything, by class.
 Selection: distributions of [Fe/H] and colours of all test stars of the clean sky as enriched, and of the stars that
 all surveys measured, against the truth of all.
 """
@@ -27,21 +28,23 @@ def suspect_power(data: EvaluationData, weights: Path) -> dict:
     """{"values": [...], "classes": [...]} of a dirty sky's test stars."""
     assert data.truth is not None
     model = StarModel.load(weights, "cpu").remap(data.features)
-    size, flagged, g = [], [], []
+    size, flagged, wide, g = [], [], [], []
     for case in cases(data.test, data.features, "survey_hidden", data.seed):
         found = model.predict(case.block)
         asked = case.asked_BM & np.isfinite(data.truth.mag_BM[case.row_B])
         size.append(np.abs(found.mag_BM - data.truth.mag_BM[case.row_B])[asked])
         flagged.append(found.suspect_BM[asked])
+        wide.append(found.err68_BM[asked])
         g.append(np.broadcast_to(case.block.mag_BM[:, [data.reference]], asked.shape)[asked])
-    size, flagged, g = np.concatenate(size), np.concatenate(flagged), np.concatenate(g)
+    size, flagged, wide, g = (np.concatenate(parts) for parts in (size, flagged, wide, g))
     values = []
     for low, high in BRIGHTNESS:
         here = (g >= low) & (g < high) & np.isfinite(size)
         worst = here & (size >= np.quantile(size[here], 1 - WORST))
         values.append(
             {"g": [low, high], "n": int(here.sum()), "worst_mag": float(size[worst].min()),
-             "flagged_of_worst": float(flagged[worst].mean()), "flagged": float(flagged[here].mean())}
+             "flagged_of_worst": float(flagged[worst].mean()), "flagged": float(flagged[here].mean()),
+             "widest_of_worst": float((wide[worst] >= np.quantile(wide[here], 1 - WORST)).mean())}
         )  # fmt: skip
     found = model.predict(data.test)
     any_B = found.suspect_BM.any(1)

@@ -114,3 +114,24 @@ def test_labels_alone_beside_the_pretrained(ablations, data, model_folder, tmp_p
     before = results.stat().st_mtime_ns
     run.judge_pretraining(real, model_folder, tmp_path, results, steps=2)
     assert results.stat().st_mtime_ns == before
+
+
+def test_the_reddening_arm_reads_the_sky_s_own_dust(ablations, stars, sky):
+    """E(B−V) of the whole column: a distant star has what the truth says it is seen through, a near one less."""
+    arms = ablations[0]
+    assert [arm.name for arm in arms.ARMS if arm.reddening] == ["reddening"]
+    import reddening
+
+    with_ebv = reddening.with_reddening(stars, 3)
+    assert with_ebv.features.scalars[-1].name == "ebv"
+    table = sky.truth()
+    order = np.argsort(table["source_id"].to_numpy())
+    at = order[np.searchsorted(table["source_id"].to_numpy()[order], with_ebv.train.source_id_B)]
+    behind = table["a_v"].to_numpy()[at] / reddening.R_V
+    far = table["distance_kpc"].to_numpy()[at] > 3.0
+    ebv, err = with_ebv.train.scalar_BS[:, -1], with_ebv.train.scalar_err_BS[:, -1]
+    assert far.sum() > 20
+    assert 0.9 < np.median(behind[far] / ebv[far]) < 1.1
+    assert np.median(behind[~far] / ebv[~far]) < 0.9
+    np.testing.assert_allclose(err, reddening.RELATIVE_ERROR * ebv + 1e-3, rtol=1e-4)
+    np.testing.assert_array_equal(with_ebv.train.scalar_BS[:, :-1], stars.train.scalar_BS)

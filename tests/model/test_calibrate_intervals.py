@@ -28,7 +28,7 @@ def held(n, too_small, seed=0, n_bands=3, xp=True, noise=1e-6, real_noise=None):
     return HeldOut(
         scored, value, stated**2, np.zeros((n, D)), claimed,
         labels, np.full((n, 1), 1e-6), np.zeros((n, 1)), np.full((n, 1), 0.5),
-        rng.uniform(12, 20, n), rng.random(n) < 0.5, np.arange(n),
+        rng.uniform(12, 20, n), rng.random(n) < 0.5, np.zeros((n, n_bands), bool), np.arange(n),
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_wrong_sigmas_are_corrected_and_right_ones_left_alone():
 
 def test_coverage_of_new_stars_is_as_promised():
     calibration, new = fit_calibration(held(20_000, 1.7), 3, 1), held(20_000, 1.7, seed=1)
-    factor = calibration.bands(new.g_B, new.xp_seen_B)
+    factor = calibration.bands(new.g_B, new.xp_seen_B, new.beside_BM)
     d, sd, var = new.value_BD - new.mean_BD, new.sd_BD, new.var_BD
     bands = holds(d[:, :3], sd[:, :3], var[:, :3], factor)
     xp = holds(d[:, 3:], sd[:, 3:], var[:, 3:], calibration.coefficients(new.g_B))
@@ -52,6 +52,24 @@ def test_coverage_of_new_stars_is_as_promised():
         for m in range(3):
             assert np.mean(bands[level, :, m]) == pytest.approx(promised, abs=0.015)
         assert np.mean(xp[level]) == pytest.approx(promised, abs=0.01)
+
+
+@pytest.mark.parametrize("noise", [1e-6, 1.5])
+def test_bands_beside_others_of_their_survey_have_a_factor_of_their_own(noise):
+    """Sigmas 1.25 times too small there, with a spectrum; right elsewhere. All bands tell it together."""
+    stars = held(40_000, 1.0, xp=False, noise=noise)
+    stars.beside_BM[:] = np.random.default_rng(4).random(stars.beside_BM.shape) < 0.4
+    wrong = stars.beside_BM & stars.xp_seen_B[:, None]
+    stars.mean_BD[:] = stars.value_BD  # so that value − mean is remade
+    rng = np.random.default_rng(6)
+    noise_BM = np.sqrt(stars.var_BD) * rng.standard_normal(wrong.shape)
+    stars.value_BD += noise_BM + stars.sd_BD * np.where(wrong, 1.25, 1.0) * rng.standard_normal(wrong.shape)
+    calibration = fit_calibration(stars, 3, 1)
+    np.testing.assert_allclose(calibration.beside_X, [1.0, 1.25], rtol=0.04)
+    factor = calibration.bands(stars.g_B, stars.xp_seen_B, stars.beside_BM)[0]
+    np.testing.assert_allclose(factor[wrong].mean() / factor[~wrong].mean(), 1.25, rtol=0.04)
+    alone = fit_calibration(held(20_000, 1.0, xp=False, noise=noise), 3, 1)
+    np.testing.assert_array_equal(alone.beside_X, 1.0)
 
 
 def test_intervals_are_the_stars_even_where_the_noise_is_three_times_larger():
@@ -134,4 +152,5 @@ def test_json_round_trip_is_exact():
     for name in calibration.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(again, name), getattr(calibration, name))
     g, seen = np.array([11.0, 30.0, np.nan]), np.array([True, False, False])
-    np.testing.assert_array_equal(again.bands(g, seen), calibration.bands(g, seen))
+    alone = np.zeros((len(g), 3), bool)
+    np.testing.assert_array_equal(again.bands(g, seen, alone), calibration.bands(g, seen, alone))
