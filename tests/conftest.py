@@ -21,8 +21,18 @@ settings.register_profile("msacat", deadline=None, suppress_health_check=[Health
 settings.load_profile("msacat")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SHARED_DATA = Path(os.environ.get("MSACAT_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
-APOGEE_XP = os.environ.get("MSACAT_APOGEE_XP")
+
+
+def _place_of_data(name: str) -> str | None:
+    """A variable of the caller's; under another name for pytest-xdist's workers, which start when it is gone."""
+    place = os.environ.get(f"MSACAT_{name}") or os.environ.get(f"TESTS_{name}")
+    if place:
+        os.environ[f"TESTS_{name}"] = place
+    return place
+
+
+SHARED_DATA = Path(_place_of_data("SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+APOGEE_XP = _place_of_data("APOGEE_XP")
 
 # Nothing of the user's may be touched: no variable of theirs names a server, a home or a password file.
 for name in [name for name in os.environ if name.startswith(("PG", "MSACAT_"))]:
