@@ -133,10 +133,10 @@ ARMS = (
     Arm("errors-believed", "stated errors believed as they are", dirty=True, patches=MARGINAL[1:]),
     Arm("no-mixture", "MLP of the whole vector (SimMIM), nothing beneath", patches=MARGINAL),
     Arm("transformer", "transformer over tokens of the whole vector (SimMIM)", patches=(SIMMIM,)),
-    Arm("transformer-no-mixture", "the same, nothing beneath", patches=(SIMMIM, *MARGINAL)),
+    Arm("transformer-no-mixture", "SimMIM transformer, nothing beneath", patches=(SIMMIM, *MARGINAL)),
     Arm("transformer-mae", "transformer that sees visible tokens only (MAE)", patches=(MAE,)),
-    Arm("transformer-mae-no-mixture", "the same, nothing beneath", patches=(MAE, *MARGINAL)),
+    Arm("transformer-mae-no-mixture", "MAE transformer, nothing beneath", patches=(MAE, *MARGINAL)),
     Arm("contrastive", "default and a SimCLR loss of the embedding", patches=(CONTRASTIVE,)),
-    Arm("contrastive-no-mixture", "the same, nothing beneath", patches=(CONTRASTIVE, *MARGINAL)),
+    Arm("contrastive-no-mixture", "default with a SimCLR loss, nothing beneath", patches=(CONTRASTIVE, *MARGINAL)),
     Arm("reddening", "E(B−V) as a further input", reddening=True),
 )  # fmt: skip

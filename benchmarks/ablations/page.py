@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from msacat.model.evaluate.accuracy_tables import Summary, in_mean, mixture_of, 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablations.md"
 FINDINGS = RESULTS.with_name("suspects_and_selection.json")
+#: of later code, with a default of its own: run.py --results writes such a file
+ARCHITECTURES = RESULTS.with_name("ablations_architectures.json")
 SHORT = dict(zip(REGIMES, ("random", "survey, XP seen", "XP", "XP + survey", "faint"), strict=True))
 SURE = 2.0  # errors of a ratio beyond which a difference is called one
 NOTHING_SURE = "nothing beyond the error"
@@ -37,7 +39,8 @@ NOTHING_SURE = "nothing beyond the error"
 def main() -> int:
     records = json.loads(RESULTS.read_text("utf-8"))
     findings = json.loads(FINDINGS.read_text("utf-8")) if FINDINGS.exists() else {}
-    PAGE.write_text("\n".join(page(records, findings)) + "\n", "utf-8")
+    later = json.loads(ARCHITECTURES.read_text("utf-8")) if ARCHITECTURES.exists() else []
+    PAGE.write_text("\n".join(page(records, findings, later)) + "\n", "utf-8")
     return 0
 
 
@@ -46,7 +49,7 @@ def _steps() -> int:
     return json.loads((WEIGHTS / "sky-0" / "model.json").read_text("utf-8"))["config"]["steps"]
 
 
-def page(records: list[dict], findings: dict) -> Iterator[str]:
+def page(records: list[dict], findings: dict, later: Sequence[dict] = ()) -> Iterator[str]:
     yield "# Ablations"
     yield ""
     yield (
@@ -65,12 +68,18 @@ def page(records: list[dict], findings: dict) -> Iterator[str]:
         rows = _table(records, dataset)
         if rows:
             yield from ["", f"## {title}", "", *rows]
+    if rows := _table(list(later), "sky"):
+        yield from ["", "## Architectures, and E(B−V)", ""]
+        yield "Measured with later code than the tables above, beside the default of that code."
+        yield from ["", *rows]
     yield ""
     yield (
         "One training a row, one seed: at two errors, in five columns, some of the many differences are chance. The error "
         "takes bands for independent, though they share stars."
     )
-    missing = [arm.name for arm in ARMS if not any(r["method"] == f"msacat:{arm.name}" for r in records)]
+    missing = [
+        arm.name for arm in ARMS if not any(r["method"] == f"msacat:{arm.name}" for r in [*records, *later])
+    ]
     if missing:
         yield from ["", f"Not measured: {', '.join(missing)}."]
     yield from _pretraining(records)

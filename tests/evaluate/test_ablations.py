@@ -48,6 +48,12 @@ def test_every_arm_trains_and_is_judged_once(ablations, stars, tmp_path, monkeyp
     lines = list(page.page(few, {}))
     assert sum(line.startswith("| default: the product's own | 1.000 |") for line in lines) == 1
     assert all(any(line.startswith(f"| {arm.name}: ") for line in lines) for arm in arms.ARMS)
+    clean = [r | {"dataset": "sky"} for r in few]
+    assert "## Architectures, and E(B−V)" not in lines
+    assert "## Architectures, and E(B−V)" in list(page.page(few, {}, clean))
+    half = [r for r in few if r["method"] != "msacat:reddening"]
+    assert "Not measured: reddening." in list(page.page(half, {}, half))
+    assert not any(line.startswith("Not measured") for line in page.page(half, {}, clean))
     before = results.stat().st_mtime_ns
     run.judge(stars, arms.ARMS[0], tmp_path, results, steps=2)
     assert results.stat().st_mtime_ns == before
