@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def page(speed: list[dict], growth: dict, profile: dict, equal: dict) -> str:
         "peer's seconds over msacat's, of medians; in brackets the least and largest of single rounds. *Bar* is what the",
         "project asks of itself. Seconds only inform: ratios are the claim.",
         "",
-        f"Commit {speed[0]['commit']}, {speed[-1]['date'][:10]}, {profile['machine']}. {profile['note']}".rstrip(),
+        f"Commit {_commits(speed)}, {speed[-1]['date'][:10]}, {profile['machine']}. {profile['note']}".rstrip(),
         "",
         f"![Ratios]({PLOTS['ratios']})",
         "",
@@ -195,6 +196,14 @@ def _function(name: str) -> str:
 
 def _read(name: str) -> Any:
     return json.loads((RESULTS / name).read_text())
+
+
+def _commits(speed: list[dict]) -> str:
+    """Most stages' commit; then those of others."""
+    counts = Counter(record["commit"] for record in speed)
+    usual = counts.most_common(1)[0][0]
+    stages = dict.fromkeys((r["stage"], r["commit"]) for r in speed if r["commit"] != usual)
+    return usual + "".join(f" ({stage}: {commit})" for stage, commit in stages)
 
 
 if __name__ == "__main__":
