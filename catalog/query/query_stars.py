@@ -70,6 +70,7 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
             with conn.cursor() as cursor:
                 cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
                 names, types, origins = columns_of_result(cursor)
+    with conn.transaction():  # of its own: a stream that was closed early has cancelled the other
         about = described(conn, origins)
     return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, about)
 

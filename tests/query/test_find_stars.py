@@ -110,3 +110,11 @@ def test_what_cannot_be_searched_is_refused(trained_once, store):
         read_embeddings(trained_once, where="no_such_column > 1")
     with pytest.raises(InputRejected, match="no run"):
         read_embeddings(store)
+
+
+def test_a_query_cut_short_still_says_what_its_columns_mean(reader):
+    """Closing the stream cancels the query, and with it the transaction: comments are asked for afterwards."""
+    for _ in range(20):  # whether the server had sent everything by then is a matter of luck
+        found = query(reader, "SELECT * FROM enriched.stars", 1, 60)
+        assert found.truncated and found.described["source_id"].ucd == "meta.id;meta.main"
+    assert reader.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
