@@ -1,9 +1,9 @@
 """Factors: what the predicted sigmas must be multiplied by to hold the star's true value 68 % and 95 % of the time.
 
 Fitted on stars that trained nothing, by kind: band × G (1 mag) × spectrum visible or not, and for all bands together
-× another band of the survey visible or not; six groups of coefficients × G; label × spectrum visible or not. The noise of the held-out measurements is taken out (deconvolve_errors.py); how
-much larger than stated it is in each band is fitted too. A kind with few stars leans on the next coarser one (band ×
-spectrum, band, all bands).
+× another band of the survey visible or not; six groups of coefficients × G; label × spectrum visible or not. The noise
+of the held-out measurements is taken out (deconvolve_errors.py); how much larger than stated it is in each band is
+fitted too. A kind with few stars leans on the next coarser one (band × spectrum, band, all bands).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or with
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
 TAILS_TAKEN = 0.0083  # of the variance of a normal, by OUTLIER_SHARE of a component OUTLIER_WIDTH times wider
-#: of a sigma under six times its noise; under more, the pull of the loss is too weak to have moved it as far
+#: What a sigma under six times its noise loses. By experience: under seven to nine times (SkyMapper on a simulated sky)
+#: trained sigmas had not lost more, and the whole of the formula made their intervals too wide.
 MOST_GROWN = 1.15
 MAX_POOLED = 150_000  # of all bands together
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open

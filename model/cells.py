@@ -35,6 +35,11 @@ class Cells:
     norm_B: np.ndarray
     proxy_B: np.ndarray
 
+    @property
+    def stated(self) -> np.ndarray:
+        """(B, D) bool, the error is the publisher's: neither guessed nor of a guessed normaliser."""
+        return ~self.guessed_BD & ~self.proxy_B[:, None]
+
     def __len__(self) -> int:
         return len(self.norm_B)
 
@@ -60,6 +65,10 @@ class CellTensors:
     scalar_BX: Tensor
     norm_B: Tensor
     proxy_B: Tensor
+
+    @property
+    def stated(self) -> Tensor:
+        return ~self.guessed_BD & ~self.proxy_B[:, None]
 
     def __len__(self) -> int:
         return len(self.norm_B)

@@ -68,23 +68,9 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
         empty = np.zeros((0, model.scaling.n_cells))
         labels = np.zeros((0, len(features.labels)))
         no = np.zeros(0)
-        held = [
-            HeldOut(
-                empty > 0,
-                empty,
-                empty,
-                empty,
-                empty,
-                labels,
-                labels,
-                labels,
-                labels,
-                no,
-                no > 0,
-                empty > 0,
-                no,
-            )
-        ]
+        unseen = empty > 0
+        nothing = [unseen, *[empty] * 4, *[labels] * 4, no, no > 0, unseen, no]
+        held = [HeldOut(*nothing)]
     M = len(features.bands)
     return fit_calibration(HeldOut.concatenate(held), M, len(features.labels))
 

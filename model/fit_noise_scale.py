@@ -38,7 +38,7 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np
         deviation.append(residual.double().cpu().numpy())
         spread.append((variance - s).clamp_min(1e-12).sqrt().double().cpu().numpy())
         noise.append(s.double().cpu().numpy())
-        use.append((believed & ~cells.guessed_BD[rows] & ~cells.proxy_B[rows, None]).cpu().numpy())
+        use.append((believed & cells.stated[rows]).cpu().numpy())
     parts = [np.concatenate(a) for a in (deviation, spread, noise, use)]
     found = np.ones(parts[0].shape[1])
     groups = [np.array([m]) for m in range(n_bands)]

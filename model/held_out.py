@@ -124,8 +124,8 @@ def beside(visible_BD: np.ndarray, scaling: FeatureScaling) -> np.ndarray:
     M, group = scaling.n_bands, group_of_cells(scaling.features)
     counted = visible_BD[:, :M].copy()
     counted[:, scaling.reference] = False
-    of_survey = (group[:M, None] == group[:M]).astype(np.int64)
-    return counted.astype(np.int64) @ of_survey - counted > 0
+    of_survey = (group[:M, None] == group[:M]).astype(np.float32)
+    return counted.astype(np.float32) @ of_survey - counted > 0
 
 
 def _without_bias(
@@ -136,7 +136,7 @@ def _without_bias(
     value, var, mean, sd = (
         torch.as_tensor(a[:, :M]).to(device) for a in (cells.value_BD, cells.var_BD, mean_BD, sd_BD)
     )
-    stated = torch.as_tensor(~cells.guessed_BD[:, :M] & ~cells.proxy_B[:, None]).to(device)
+    stated = torch.as_tensor(cells.stated[:, :M]).to(device)
     listed = stated & torch.as_tensor(cells.observed_BD[:, :M]).to(device)
     value, var = noise.as_predicted(value, var, mean, stated)
     value = torch.where(listed, noise.as_if_unlimited(value, var, mean, sd), value)

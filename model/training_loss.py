@@ -35,7 +35,7 @@ def batch_losses(
         return reconstruction_loss(value_BD, var_BD, mask[:, part], out.mean_BD[:, part], out.sd_BD[:, part])
 
     bands, xp = slice(0, M), slice(M, None)
-    stated = ~target.guessed_BD[:, bands] & ~target.proxy_B[:, None]
+    stated = target.stated[:, bands]
     measured = model.flux_noise.as_predicted(
         target.value_BD[:, bands], target.var_BD[:, bands], out.mean_BD[:, bands].detach(), stated
     )

@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.query.export_table import require_format
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
 MAPS = ("SFD_dust_4096_ngp.fits", "SFD_dust_4096_sgp.fits")
 RELATIVE_ERROR = 0.16  # Schlegel, Finkbeiner & Davis 1998, abstract
 LEAST_ERROR = 0.001  # mag, of a map given to three digits
+FETCH = "fetch both files from https://doi.org/10.7910/DVN/EWCNL5, or with dustmaps.sfd.fetch()"
 STARS_A_BATCH = 200_000
 SCHEMA = pa.schema([("source_id", pa.int64()), ("ebv", pa.float32()), ("ebv_error", pa.float32())])
 
@@ -32,9 +34,9 @@ def write_reddening(conn: Connection, reference: SurveySpec, maps: Path, out: Pa
     Raises UsageError where dustmaps is not installed or `out` cannot be written, InputRejected where a map is missing,
     damaged or has no number at a star.
     """
-    if out.suffix != ".parquet" or not out.resolve().parent.is_dir():
+    if require_format(out) != "parquet":
         raise UsageError(
-            "cannot write there", file=str(out), expected="a .parquet file in a folder that exists"
+            "reddening is written as Parquet", file=str(out), expected="a name that ends in .parquet"
         )
     query, position = _sfd(maps), reference.position
     assert position is not None
@@ -50,14 +52,16 @@ def write_reddening(conn: Connection, reference: SurveySpec, maps: Path, out: Pa
                 ebv = query(np.array(ra), np.array(dec))
                 if (bad := ~np.isfinite(ebv)).any():
                     raise InputRejected(
-                        "the map has no number at a star", file=str(maps),
-                        found=f"source_id {source_id[int(np.argmax(bad))]}",
+                        "the map has no number at a star", file=str(maps), expected="a finite E(B-V) all over the sky",
+                        found=f"none at source_id {source_id[int(np.argmax(bad))]}", next_step=FETCH,
                     )  # fmt: skip
                 error = np.maximum(RELATIVE_ERROR * ebv, LEAST_ERROR)
                 file.write_table(
                     pa.table([pa.array(source_id, pa.int64()), *map(_float32, (ebv, error))], SCHEMA)
                 )
                 written += len(rows)
+        if not written:
+            raise InputRejected("the store holds no stars", next_step="msacat ingest gaia_source FILE…")
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
@@ -70,7 +74,7 @@ def _sfd(maps: Path):
         if not (maps / name).is_file():
             raise InputRejected(
                 "no map of Schlegel, Finkbeiner & Davis there", file=str(maps / name),
-                next_step="fetch both files from https://doi.org/10.7910/DVN/EWCNL5, or with dustmaps.sfd.fetch()",
+                next_step=FETCH,
             )  # fmt: skip
     try:
         with warnings.catch_warnings():
@@ -86,7 +90,7 @@ def _sfd(maps: Path):
         with contextlib.redirect_stdout(io.StringIO()):
             sfd = SFDQuery(str(maps))
     except (OSError, ValueError, TypeError) as error:
-        raise InputRejected(f"the map cannot be read: {error}", file=str(maps)) from error
+        raise InputRejected(f"the map cannot be read: {error}", file=str(maps), next_step=FETCH) from error
     return lambda ra, dec: np.asarray(sfd(SkyCoord(ra, dec, unit="deg", frame="icrs")), np.float64)
 
 

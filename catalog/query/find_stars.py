@@ -36,8 +36,7 @@ def find_cone(
 
     Raises UsageError for a cone that is not on the sky, InputRejected on timeout or while no run is published.
     """
-    radius_deg = radius_arcmin / 60
-    ra, dec, _ = cone_parameters(ra_deg, dec_deg, radius_deg)
+    ra, dec, radius_deg = cone_parameters(ra_deg, dec_deg, radius_arcmin / 60)
     with reading(conn, timeout_s, keep_plans=True):
         row = conn.execute(
             "SELECT name FROM msacat.surveys WHERE role = 'reference' AND to_regclass('enriched.stars') IS NOT NULL"

@@ -7,6 +7,7 @@ finds nothing; declinations beyond the poles answered as if they existed.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import psycopg
 from psycopg import Connection, sql
@@ -24,11 +25,8 @@ def cone(
     An index on q3c_ang2ipix(ra_column, dec_column) answers it. Raises UsageError for a centre or radius that is not
     on the sky.
     """
-    ra_deg, dec_deg = _on_the_sky(ra_deg, dec_deg)
-    # The planner turns the numbers into index ranges, so they must be constants, not parameters.
-    return sql.SQL("q3c_radial_query({}, {}, {}, {}, {})").format(
-        _column(ra_column), _column(dec_column), *map(_constant, (ra_deg, dec_deg, _radius(radius_deg)))
-    )
+    # The planner turns the numbers into index ranges, and knows from them how many rows to expect.
+    return _radial_query(ra_column, dec_column, map(_constant, cone_parameters(ra_deg, dec_deg, radius_deg)))
 
 
 def cone_asked_for(ra_column: Column, dec_column: Column) -> sql.Composed:
@@ -37,9 +35,7 @@ def cone_asked_for(ra_column: Column, dec_column: Column) -> sql.Composed:
     Its plan is made once and its ranges are found as it runs, which saves the ten times longer planning of a cone with
     numbers; but the plan knows nothing of the radius. Keep it from scanning the table (enable_seqscan).
     """
-    return sql.SQL("q3c_radial_query({}, {}, {}, {}, {})").format(
-        _column(ra_column), _column(dec_column), *[sql.SQL("%s::double precision")] * 3
-    )
+    return _radial_query(ra_column, dec_column, [sql.SQL("%s::double precision")] * 3)
 
 
 def cone_parameters(ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[float, float, float]:
@@ -121,6 +117,10 @@ def mark_parallel_safe(conn: Connection) -> bool:
     except psycopg.errors.InsufficientPrivilege:
         return False
     return True
+
+
+def _radial_query(ra: Column, dec: Column, numbers: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL("q3c_radial_query({}, {}, {}, {}, {})").format(_column(ra), _column(dec), *numbers)
 
 
 def _column(column: Column) -> sql.Composable:

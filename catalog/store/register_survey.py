@@ -216,13 +216,6 @@ def _is_new(conn: Connection, spec: SurveySpec) -> bool:
         )  # fmt: skip
     if spec.role == "reference" and (other := reference_spec(conn)):
         raise UsageError(f"this store's reference is '{other.name}'; it has one for ever")
-    if spec.role == "inputs":
-        mine = [name for scalar in spec.scalars for name in (scalar, f"{scalar}_error")]
-        if taken := sorted(set(mine) & set(view_columns(conn, "matched", "stars"))):
-            raise UsageError(
-                f"matched.stars has columns of these names already: {', '.join(taken)}",
-                next_step="give the scalars other names",
-            )
     return True
 
 

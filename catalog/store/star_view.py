@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from psycopg import Connection, sql
 
+from msacat.catalog.errors import UsageError
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.survey_table import MATCHED_ROLES, band_mask, removing_mask
 from msacat.catalog.surveys.star_features import BandFeature, LabelFeature, ScalarFeature, StarFeatures
@@ -41,7 +42,13 @@ def refresh_star_view(conn: Connection, specs: dict[str, SurveySpec]) -> None:
     for spec in sorted(matched, key=lambda s: min([bits[b.name] for b in s.bands], default=99)):
         outputs |= _survey_outputs(spec)
     for spec in inputs:
-        outputs |= _input_outputs(spec)
+        mine = _input_outputs(spec)
+        if taken := sorted(mine.keys() & outputs.keys()):
+            raise UsageError(
+                f"survey '{spec.name}': matched.stars has columns of these names already: {', '.join(taken)}",
+                next_step="give its scalars other names",
+            )
+        outputs |= mine
     _create_or_replace(conn, "matched", "stars", outputs, _from(reference, [*spectra, *inputs], matched))
 
 
