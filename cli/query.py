@@ -27,6 +27,7 @@ def query(
             help="RA and Dec in deg, radius in arcmin: all of enriched.stars inside, nearest first."
         ),
     ] = None,
+    star: Annotated[int | None, typer.Option(help="A source_id: all of enriched.stars for it.")] = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Stop after this many rows, and say so.")] = 1000,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds the server may take.")] = 60.0,
     out: Annotated[
@@ -42,12 +43,13 @@ def query(
     """
     from msacat.catalog.errors import UsageError
     from msacat.catalog.query.export_table import array_columns, export, require_format
-    from msacat.catalog.query.find_stars import find_cone
+    from msacat.catalog.query.find_stars import find_cone, find_star
+    from msacat.catalog.query.query_stars import described
     from msacat.catalog.query.query_stars import query as run
     from msacat.catalog.server.connect import connect, require_store
 
-    if (statement is None) == (cone is None):
-        raise UsageError("give either a statement or --cone", next_step='msacat query "SELECT …"')
+    if sum(asked is not None for asked in (statement, cone, star)) != 1:
+        raise UsageError("give one of a statement, --cone, --star", next_step='msacat query "SELECT …"')
     if sum((out is not None, as_csv, as_json)) > 1:
         raise UsageError("give one of --out, --csv, --json")
     if out is not None:
@@ -56,13 +58,16 @@ def query(
         require_store(conn)
         if cone is not None:
             result = find_cone(conn, *cone, max_rows, timeout)
+        elif star is not None:
+            result = find_star(conn, star, timeout)
         else:
             assert statement is not None
             result = run(conn, sys.stdin.read() if statement == "-" else statement, max_rows, timeout)
+        about = described(conn, result) if out is not None else {}
     if result.truncated:
         say(f"only the first {max_rows} rows; raise --max-rows for more")
     if out is not None:
-        export(result, out)
+        export(result, about, out)
         say(f"{len(result.rows)} rows in {out}")
     elif as_json:
         result.require_distinct_names()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from msacat.catalog.errors import UsageError
 from msacat.catalog.query.query_stars import QueryResult
+from msacat.catalog.store.column_comments import Described
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,8 +48,11 @@ def require_format(path: Path) -> str:
     return kind
 
 
-def export(result: QueryResult, path: Path) -> None:
-    """Write the rows to `path`, whole or not at all; the format follows the suffix. An existing file is replaced."""
+def export(result: QueryResult, about: Mapping[str, Described], path: Path) -> None:
+    """Write the rows to `path`, whole or not at all; the format follows the suffix. An existing file is replaced.
+
+    about   what is known of the columns, by name: what `described` says
+    """
     kind = require_format(path)
     result.require_distinct_names()
     if kind == "ascii.csv" and (arrays := array_columns(result)):
@@ -56,9 +61,9 @@ def export(result: QueryResult, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         if kind == "parquet":
-            _parquet(result, temporary)
+            _parquet(result, about, temporary)
         else:
-            _write_table(_table(result, kind), temporary, kind)
+            _write_table(_table(result, about, kind), temporary, kind)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -69,7 +74,7 @@ def array_columns(result: QueryResult) -> list[str]:
     return [name for name, kind in zip(result.columns, result.types, strict=True) if kind.endswith("[]")]
 
 
-def _parquet(result: QueryResult, path: Path) -> None:
+def _parquet(result: QueryResult, about: Mapping[str, Described], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -77,8 +82,10 @@ def _parquet(result: QueryResult, path: Path) -> None:
     for i, name in enumerate(result.columns):
         kind = _arrow_type(result.types[i])
         values = [_plain(row[i], result.types[i]) for row in result.rows]
-        about = result.described.get(name)
-        metadata = {"description": about.sentence, "unit": about.unit, "ucd": about.ucd} if about else None
+        column = about.get(name)
+        metadata = (
+            {"description": column.sentence, "unit": column.unit, "ucd": column.ucd} if column else None
+        )
         fields.append(pa.field(name, kind, metadata=metadata))
         arrays.append(pa.array(values, kind))
     pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), path)
@@ -136,20 +143,20 @@ def _write_table(table: Table, path: Path, file_format: str) -> None:
         hdu.writeto(path)
 
 
-def _table(result: QueryResult, file_format: str) -> Table:
+def _table(result: QueryResult, about: Mapping[str, Described], file_format: str) -> Table:
     from astropy.table import Table
 
     table = Table()
     for i, name in enumerate(result.columns):
         column = _column(name, result.types[i], [row[i] for row in result.rows], file_format)
-        about = result.described.get(name)
-        if about:
-            column.description = about.sentence
-            column.meta["ucd"] = about.ucd
+        known = about.get(name)
+        if known:
+            column.description = known.sentence
+            column.meta["ucd"] = known.ucd
             if file_format == "fits":
-                column.meta["unit"] = about.unit
+                column.meta["unit"] = known.unit
             else:
-                column.unit = about.unit or None
+                column.unit = known.unit or None
         table.add_column(column)
     return table
 

@@ -6,10 +6,10 @@ planned once a connection. A cone only gives the ids, from one table: where it i
 
 from __future__ import annotations
 
-from psycopg import Connection, sql
+from psycopg import Connection, Cursor, sql
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.query.query_stars import QueryResult, columns_of_result, described, reading
+from msacat.catalog.query.query_stars import QueryResult, columns_of_result, reading
 from msacat.catalog.server.q3c import cone, cone_asked_for, cone_parameters
 
 BY_ID = "SELECT * FROM enriched.stars WHERE source_id = %s"
@@ -18,10 +18,12 @@ BY_IDS = "SELECT * FROM enriched.stars WHERE source_id = ANY (%s::bigint[])"
 
 
 def find_star(conn: Connection, source_id: int, timeout_s: float = 60.0) -> QueryResult:
-    """Every column of enriched.stars for one star; no row if the store does not hold it."""
+    """Every column of enriched.stars for one star; no row if the store does not hold it.
+
+    Raises InputRejected on timeout or while no run is published.
+    """
     with reading(conn, timeout_s, keep_plans=True):
-        result = _fetch(conn, BY_ID, source_id)
-    return result
+        return _result(conn.execute(BY_ID, [source_id], prepare=True))
 
 
 def find_cone(
@@ -39,7 +41,7 @@ def find_cone(
     ra, dec, radius_deg = cone_parameters(ra_deg, dec_deg, radius_arcmin / 60)
     with reading(conn, timeout_s, keep_plans=True):
         row = conn.execute(
-            "SELECT name FROM msacat.surveys WHERE role = 'reference' AND to_regclass('enriched.stars') IS NOT NULL"
+            "SELECT name FROM msacat.surveys WHERE role = 'reference'", prepare=True
         ).fetchone()
         if row is None:
             raise InputRejected("no run is published yet", next_step="msacat enrich")
@@ -57,7 +59,7 @@ def find_cone(
             asked = text.format(table, cone("ra", "dec", ra, dec, radius_deg))
             near = conn.execute(asked, order, prepare=False).fetchall()
         ids = [source_id for (source_id,) in near[:max_rows]]
-        result = _fetch(conn, BY_IDS, ids)
+        result = _result(conn.execute(BY_IDS, [ids], prepare=True))
     place = result.columns.index("source_id")
     rows = {found[place]: found for found in result.rows}
     return QueryResult(
@@ -65,13 +67,11 @@ def find_cone(
         result.types,
         [rows[i] for i in ids if i in rows],
         len(near) > max_rows,
-        result.described,
+        result.origins,
     )
 
 
-def _fetch(conn: Connection, text: str, value: object) -> QueryResult:
-    with conn.cursor() as cursor:
-        cursor.execute(text, [value], prepare=True)  # type: ignore[call-overload]
-        rows = cursor.fetchall()
-        names, types, origins = columns_of_result(cursor)
-    return QueryResult(names, types, rows, False, described(conn, origins))
+def _result(cursor: Cursor) -> QueryResult:
+    rows = cursor.fetchall()
+    names, types, origins = columns_of_result(cursor)
+    return QueryResult(names, types, rows, False, origins)

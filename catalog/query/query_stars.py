@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,10 @@ READING = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
 _BEFORE_FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 #: a cancelled query still sends what is under way: small pieces keep that little
 ROWS_A_MESSAGE = 500
+#: types below this oid are PostgreSQL's own, the same on every server
+FIRST_OWN_OID = 16384
+#: (type oid, modifier) -> its name
+_type_names: dict[tuple[int, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ class QueryResult:
     """Rows of a query; `truncated` says that more would have come.
 
     types       PostgreSQL's name of each column's type: int8, float4, float4[], text, …
-    described   by column name, for columns that come straight from a table or view
+    origins     by column name, for columns that come straight from a table or view: its oid, the column's number
     """
 
     columns: list[str]
     types: list[str]
     rows: list[tuple]
     truncated: bool
-    described: dict[str, Described] = field(default_factory=dict)
+    origins: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def require_distinct_names(self) -> None:
         """UsageError where two columns have one name: JSON and files would lose one of them."""
@@ -70,16 +73,14 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
             with conn.cursor() as cursor:
                 cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
                 names, types, origins = columns_of_result(cursor)
-    with conn.transaction():  # of its own: a stream that was closed early has cancelled the other
-        about = described(conn, origins)
-    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, about)
+    return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, origins)
 
 
 @contextmanager
 def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Iterator[None]:
     """A transaction that cannot write and ends after `timeout_s`; what the server refuses comes out as our errors.
 
-    keep_plans  for SQL of our own: the transaction is committed, so that psycopg keeps the statements it prepared,
+    keep_plans  for SQL of our own on enriched.stars: the transaction is committed, so that psycopg keeps the statements it prepared,
                 and the server plans each of them once, whatever its parameters
     """
     mode = "force_generic_plan" if keep_plans else "auto"
@@ -101,6 +102,8 @@ def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Ite
     except psycopg.OperationalError:
         raise  # the server went away: not the query's fault
     except psycopg.Error as error:
+        if keep_plans and isinstance(error, psycopg.errors.UndefinedTable):
+            raise InputRejected("no run is published yet", next_step="msacat enrich") from None
         unknown = isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
         raise UsageError(
             f"the server refused the query: {str(error).strip()}",
@@ -192,26 +195,34 @@ def _xp_record(source_id, bp, bp_err, bp_observed, rp, rp_err, rp_observed) -> d
 
 def columns_of_result(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dict[str, tuple[int, int]]]:
     """Names, types, and the table and column (oid, number) each comes from unchanged, as the server tells it."""
-    columns, result = cursor.description or [], cursor.pgresult
-    origins = {}
-    for i, column in enumerate(columns):
-        origin = (result.ftable(i), result.ftablecol(i)) if result else (0, 0)
+    result = cursor.pgresult
+    if result is None:
+        return [], [], {}
+    # psycopg's description of a hundred columns takes longer than finding a star: each type's name is asked once.
+    names, types, origins = [], [], {}
+    encoding = cursor.connection.info.encoding
+    for i in range(result.nfields):
+        name, kind = (result.fname(i) or b"").decode(encoding), (result.ftype(i), result.fmod(i))
+        type_name = _type_names.get(kind)
+        if type_name is None:
+            type_name = psycopg.Column(cursor, i).type_display
+            if kind[0] < FIRST_OWN_OID:
+                _type_names[kind] = type_name
+        names.append(name)
+        types.append(type_name)
+        origin = result.ftable(i), result.ftablecol(i)
         if all(origin):
-            origins[column.name] = origin
-    return [c.name for c in columns], [c.type_display for c in columns], origins
+            origins[name] = origin
+    return names, types, origins
 
 
-def described(conn: Connection, origins: dict[str, tuple[int, int]]) -> dict[str, Described]:
-    """What the comments of these columns say, by the name they bear in the result; one question for all."""
-    # All comments of the relations: one by one (col_description) takes longer than finding a star.
-    rows = conn.execute(
-        "SELECT objoid, objsubid, description FROM pg_description "
-        "WHERE classoid = 'pg_class'::regclass AND objoid = ANY (%s::oid[]) AND objsubid > 0",
-        [list({relation for relation, _ in origins.values()})],
-        prepare=True,
-    ).fetchall()
+def described(conn: Connection, result: QueryResult) -> dict[str, Described]:
+    """What the comments of a result's columns say, by the name they bear in it."""
+    with conn.transaction():
+        rows = conn.execute(
+            "SELECT objoid, objsubid, description FROM pg_description "
+            "WHERE classoid = 'pg_class'::regclass AND objoid = ANY (%s::oid[]) AND objsubid > 0",
+            [list({relation for relation, _ in result.origins.values()})],
+        ).fetchall()
     comments = {(relation, number): comment for relation, number, comment in rows}
-    return {name: _parsed(comments[o]) for name, o in origins.items() if o in comments}
-
-
-_parsed = lru_cache(maxsize=10_000)(Described.parse)
+    return {name: Described.parse(comments[o]) for name, o in result.origins.items() if o in comments}

@@ -172,8 +172,9 @@ class TestQuery:
 
     def test_options_that_cannot_be(self, trained_once, msacat_at, tmp_path):
         for arguments, words in {
-            (): "either a statement or --cone",
-            ("SELECT 1", "--cone", 1, 2, 3): "either a statement or --cone",
+            (): "one of a statement, --cone, --star",
+            ("SELECT 1", "--cone", 1, 2, 3): "one of a statement, --cone, --star",
+            ("--cone", 1, 2, 3, "--star", 4): "one of a statement, --cone, --star",
             ("--cone", 10, 91, 1): "not a declination",
             ("--cone", 10, 0, -1): "not a radius",
             ("--cone", "nan", 0, 1): "not a right ascension",
@@ -188,8 +189,9 @@ class TestQuery:
             refused(msacat_at(trained_once, "query", *arguments), 2, words)
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_cone_before_anything_is_published(self, store, msacat_at):
-        refused(msacat_at(store, "query", "--cone", 1, 2, 3), 1, "no run is published", "msacat enrich")
+    def test_a_cone_or_a_star_before_anything_is_published(self, store, msacat_at):
+        for asked in (("--cone", 1, 2, 3), ("--star", 1)):
+            refused(msacat_at(store, "query", *asked), 1, "no run is published", "msacat enrich")
 
 
 class TestOtherVerbs:

@@ -11,7 +11,7 @@ import pytest
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.query.find_stars import find_cone, find_star
 from msacat.catalog.query.nearest_stars import read_embeddings
-from msacat.catalog.query.query_stars import query
+from msacat.catalog.query.query_stars import described, query
 from msacat.catalog.server.connect import connect
 
 
@@ -32,11 +32,8 @@ def test_a_star_is_what_sql_says(reader, source_ids):
     for source_id in source_ids[:8]:  # often enough for a plan to be kept
         plain = query(reader, f"SELECT * FROM enriched.stars WHERE source_id = {source_id}", 10, 60)
         found = find_star(reader, source_id)
-        assert (
-            found == plain
-            and len(found.rows) == 1
-            and found.described["source_id"].ucd == "meta.id;meta.main"
-        )
+        assert found == plain and len(found.rows) == 1
+        assert described(reader, found)["source_id"].ucd == "meta.id;meta.main"
 
 
 def test_no_such_star(reader):
@@ -116,5 +113,5 @@ def test_a_query_cut_short_still_says_what_its_columns_mean(reader):
     """Closing the stream cancels the query, and with it the transaction: comments are asked for afterwards."""
     for _ in range(20):  # whether the server had sent everything by then is a matter of luck
         found = query(reader, "SELECT * FROM enriched.stars", 1, 60)
-        assert found.truncated and found.described["source_id"].ucd == "meta.id;meta.main"
+        assert found.truncated and described(reader, found)["source_id"].ucd == "meta.id;meta.main"
     assert reader.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
