@@ -52,7 +52,8 @@ class MixturePrior(nn.Module):
     W_CDQ: Tensor
     psi_CD: Tensor
     _upper: Tensor
-    _full: Tensor
+    _full_QQ: Tensor
+    _twice_P: Tensor
 
     def __init__(self, n_cells: int, components: int, latent: int):
         super().__init__()
@@ -64,7 +65,9 @@ class MixturePrior(nn.Module):
         full = torch.zeros(latent, latent, dtype=torch.long)
         full[rows, cols] = full[cols, rows] = torch.arange(len(rows))
         self.register_buffer("_upper", torch.stack([rows, cols]), persistent=False)
-        self.register_buffer("_full", full.flatten(), persistent=False)
+        self.register_buffer("_full_QQ", full, persistent=False)
+        self._kept: tuple[Tensor, int, Tensor] | None = None
+        self.register_buffer("_twice_P", torch.where(rows == cols, 1.0, 2.0), persistent=False)
 
     @property
     def components(self) -> int:
@@ -131,16 +134,31 @@ class MixturePrior(nn.Module):
         log_joint_KB, which_KB = joint.log_joint_CB.topk(min(LIKELIEST, self.components), 0)
         star_B = torch.arange(len(s_BD), device=s_BD.device)
         psi_KBD = self.psi_CD[which_KB]
-        root_KBQQ = joint.root_QQCB[:, :, which_KB, star_B].permute(2, 3, 0, 1)
-        W_KBDQ = self.W_CDQ[which_KB]
+        at_N = (which_KB * len(s_BD) + star_B).flatten()  # N: the K components of every star
+        root_PN = joint.root_PCB.flatten(1).index_select(1, at_N)
         return _Likeliest(
             log_joint_KB,
             joint.chi2_CB[which_KB, star_B],
             _weight(psi_KBD, s_BD, visible_BD),
-            joint.factor_CBD[which_KB, star_B],
-            ((W_KBDQ @ torch.cholesky_inverse(root_KBQQ)) * W_KBDQ).sum(3),
+            joint.shift_CBD.flatten(0, 1)[at_N].view_as(psi_KBD) + self.mu_CD[which_KB],
+            self._factor_variance(_inverse(root_PN), which_KB.flatten()).view_as(psi_KBD),
             psi_KBD,
         )
+
+    def _factor_variance(self, cov_PN: Tensor, which_N: Tensor) -> Tensor:
+        """Variance of every cell of W z, (N, D), for covariances of z under component which_N."""
+        loadings_CPD = self._pair_loadings() * self._twice_P[:, None]
+        order_N = which_N.argsort()
+        cov_NP = cov_PN.T[order_N]
+        found_ND = cov_NP.new_empty(len(which_N), loadings_CPD.shape[2])
+        # A product a component, instead of a copy of its loadings for every star.
+        counts = torch.bincount(which_N, minlength=self.components).tolist()
+        parts = [
+            cov_NP @ loadings_PD
+            for cov_NP, loadings_PD in zip(cov_NP.split(counts), loadings_CPD, strict=True)
+        ]
+        found_ND[order_N] = torch.cat(parts)
+        return found_ND
 
     @torch.no_grad()
     def leave_one_out(self, value_BD: Tensor, var_BD: Tensor, visible_BD: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,77 +192,95 @@ class MixturePrior(nn.Module):
 
     def _join(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> _Joint:
         """Every component's own view of every star."""
-        C, Q = self.components, self.latent
         weight = _weight(self.psi_CD[:, None], s_BD, visible_BD)
-        delta = (x_BD - self.mu_CD[:, None]) * visible_BD
-        A_CPB = self._pair_loadings() @ weight.mT
-        A_QQCB = A_CPB[:, self._full].reshape(C, Q, Q, -1).permute(1, 2, 0, 3)
-        A_QQCB.diagonal(dim1=0, dim2=1).add_(1.0)
-        root_QQCB = _cholesky(A_QQCB)
+        delta = x_BD - self.mu_CD[:, None]
+        root_PCB = _cholesky_((self._pair_loadings() @ weight.mT).transpose(0, 1).contiguous())
         right_QCB = (self.W_CDQ.mT @ (weight * delta).mT).transpose(0, 1)
-        z_CBQ = _solve(root_QQCB, right_QCB).permute(1, 2, 0)
+        z_CBQ = _solve(root_PCB, right_QCB).permute(1, 2, 0)
         shift = z_CBQ @ self.W_CDQ.mT
-        chi2 = (weight * (delta - shift) ** 2).sum(2) + (z_CBQ**2).sum(2)
-        log_det = 2 * root_QQCB.diagonal(dim1=0, dim2=1).log().sum(2)
-        log_w = (torch.log(weight.clamp_min(1e-30)) * visible_BD).sum(2) - LOG_2PI * visible_BD.sum(1)
+        chi2 = delta.sub_(shift).square_().mul_(weight).sum(2) + (z_CBQ**2).sum(2)
+        log_det = 2 * torch.stack([column[0] for column in _columns(root_PCB)]).log().sum(0)
+        log_w = (torch.log(weight.clamp_min(1e-30)).mul_(visible_BD)).sum(2) - LOG_2PI * visible_BD.sum(1)
         return _Joint(
-            self.log_pi_C[:, None] - 0.5 * (chi2 + log_det - log_w),
-            chi2, weight, z_CBQ, shift + self.mu_CD[:, None], root_QQCB,
-        )  # fmt: skip
+            self.log_pi_C[:, None] - 0.5 * (chi2 + log_det - log_w), chi2, weight, z_CBQ, shift, root_PCB
+        )
 
     def expect(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Expectation:
         """What the M-step needs to know of every star under every component."""
         joint = self._join(x_BD, s_BD, visible_BD)
         log_like_B = torch.logsumexp(joint.log_joint_CB, 0)
-        cov_CBQQ = torch.cholesky_inverse(joint.root_QQCB.permute(2, 3, 0, 1))
-        i, j = self._upper[0], self._upper[1]
-        twice = torch.where(i == j, 1.0, 2.0).to(cov_CBQQ.dtype)
-        factor_var = (cov_CBQQ[:, :, i, j] * twice) @ self._pair_loadings()
+        cov_CBP = _inverse(joint.root_PCB).permute(1, 2, 0).contiguous()
+        factor_var = (cov_CBP * self._twice_P) @ self._pair_loadings()
         return Expectation(
             torch.exp(joint.log_joint_CB - log_like_B),
             joint.weight_CBD,
             joint.z_CBQ,
-            cov_CBQQ,
-            joint.factor_CBD,
+            cov_CBP[..., self._full_QQ],
+            joint.shift_CBD + self.mu_CD[:, None],
             factor_var.clamp_min(0),
             joint.log_joint_CB,
         )
 
     def _pair_loadings(self) -> Tensor:
-        W_CQD = self.W_CDQ.mT
-        return W_CQD[:, self._upper[0]] * W_CQD[:, self._upper[1]]
+        """W_i W_j of every cell, (C, P, D); kept while the loadings stay as they are."""
+        W_CDQ, kept = self.W_CDQ, self._kept
+        if kept is None or kept[0] is not W_CDQ or kept[1] != W_CDQ._version:
+            W_CQD = W_CDQ.mT
+            self._kept = kept = W_CDQ, W_CDQ._version, W_CQD[:, self._upper[0]] * W_CQD[:, self._upper[1]]
+        return kept[2]
 
 
 def _weight(psi: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Tensor:
-    return (1.0 / (psi + s_BD)).clamp_max(MAX_PRECISION) * visible_BD
+    """1 / (psi + noise variance); a cell that is not visible has endless noise."""
+    noise_BD = torch.where(visible_BD, s_BD, torch.inf)
+    return (psi + noise_BD).clamp_min_(1 / MAX_PRECISION).reciprocal_()
 
 
 # Thousands of matrices of a dozen rows: with the stars innermost the elimination is a few dozen operations on long
-# vectors, several times faster than as many calls of LAPACK.
+# vectors, several times faster than as many calls of LAPACK. A symmetric matrix is its upper triangle, row by row; a
+# lower triangular root is its columns, from the diagonal down: the same places. P pairs (i, j >= i), N stars.
 
 
-def _cholesky(A_QQN: Tensor) -> Tensor:
-    """Lower triangular roots of I + positive semidefinite matrices (hence no pivot below 1); N may be several dimensions."""
-    root = torch.zeros_like(A_QQN)
-    for q in range(len(A_QQN)):
-        column = A_QQN[q:, q]
-        if q:
-            column = column - (root[q:, :q] * root[q, :q]).sum(1)
-        pivot = column[0].clamp_min(1.0).sqrt()
-        root[q:, q] = column / pivot
-        root[q, q] = pivot
-    return root
+def _columns(packed_PN: Tensor) -> list[Tensor]:
+    """Views of the columns of a packed root (rows of a packed symmetric matrix), the q-th of Q - q elements."""
+    Q = round((math.sqrt(8 * len(packed_PN) + 1) - 1) / 2)
+    return list(packed_PN.split(list(range(Q, 0, -1))))
 
 
-def _solve(root_QQN: Tensor, right_QN: Tensor) -> Tensor:
+def _cholesky_(packed_PN: Tensor) -> Tensor:
+    """Roots of I + positive semidefinite matrices (hence no pivot below 1), in their place."""
+    columns = _columns(packed_PN)
+    for q, column in enumerate(columns):
+        pivot = (column[0] + 1.0).clamp_min_(1.0).sqrt_()
+        column /= pivot
+        column[0] = pivot
+        for i, later in enumerate(columns[q + 1 :], start=1):
+            later.addcmul_(column[i:], column[i], value=-1.0)
+    return packed_PN
+
+
+def _solve(root_PN: Tensor, right_QN: Tensor) -> Tensor:
     """x of (root root') x = right."""
     x = right_QN.clone()
-    Q = len(x)
-    for q in range(Q):
-        x[q] = (x[q] - (root_QQN[q, :q] * x[:q]).sum(0)) / root_QQN[q, q]
-    for q in reversed(range(Q)):
-        x[q] = (x[q] - (root_QQN[q + 1 :, q] * x[q + 1 :]).sum(0)) / root_QQN[q, q]
+    columns = _columns(root_PN)
+    for q, column in enumerate(columns):
+        x[q] /= column[0]
+        x[q + 1 :].addcmul_(column[1:], x[q], value=-1.0)
+    for q, column in reversed(list(enumerate(columns))):
+        x[q] = (x[q] - (column[1:] * x[q + 1 :]).sum(0)) / column[0]
     return x
+
+
+def _inverse(root_PN: Tensor) -> Tensor:
+    """(root root')⁻¹, packed."""
+    columns = _columns(root_PN)
+    Q = len(columns)
+    half = root_PN.new_zeros(Q, Q, *root_PN.shape[1:])  # root⁻¹, lower triangular
+    for q, column in enumerate(columns):
+        half[q, q] = 1.0
+        half[q, : q + 1] /= column[0]
+        half[q + 1 :, : q + 1].addcmul_(column[1:, None], half[q, : q + 1], value=-1.0)
+    return torch.cat([(half[q:, q, None] * half[q:, q:]).sum(0) for q in range(Q)])
 
 
 @dataclass
@@ -253,8 +289,8 @@ class _Joint:
     chi2_CB: Tensor
     weight_CBD: Tensor  # 1 / (psi + noise variance), 0 where not visible
     z_CBQ: Tensor
-    factor_CBD: Tensor  # mu + W z
-    root_QQCB: Tensor  # Cholesky root of I + W' diag(weight) W
+    shift_CBD: Tensor  # W z
+    root_PCB: Tensor  # Cholesky root of I + W' diag(weight) W, packed
 
 
 @dataclass
