@@ -47,8 +47,12 @@ class StarNetwork(nn.Module):
         self, cells: CellTensors, visible_BD: Tensor, autocast: torch.dtype | None = None
     ) -> tuple[Posterior, Output]:
         """The prior's posterior and the network's, given the visible cells."""
-        prior = self.prior.posterior(cells.value_BD, cells.var_BD, visible_BD, self.config.max_drops)
+        prior = self.look(cells, visible_BD)
         return prior, self.network(cells, prior, autocast)
+
+    def look(self, cells: CellTensors, visible_BD: Tensor) -> Posterior:
+        """The prior's posterior given the visible cells."""
+        return self.prior.posterior(cells.value_BD, cells.var_BD, visible_BD, self.config.max_drops)
 
     def offsets(self) -> dict[str, float]:
         """Fitted offsets: bands in mag (synthetic − survey), labels in dex or K (survey − reference scale)."""

@@ -26,8 +26,9 @@ from msacat.model.devices import Workers, choose_autocast, choose_device
 from msacat.model.finish_training import finish_training
 from msacat.model.fit_mixture import enough_passes, fit_mixture
 from msacat.model.fit_noise_scale import fit_noise_scale
+from msacat.model.hide_features import HiddenBatch
 from msacat.model.label_scaling import LabelScaling, fit_label_scaling
-from msacat.model.mixture_prior import MixturePrior
+from msacat.model.mixture_prior import MixturePrior, Posterior
 from msacat.model.scale_features import FeatureScaling, fit_scaling
 from msacat.model.skipped_parts import what_is_skipped
 from msacat.model.star_network import StarNetwork
@@ -239,6 +240,7 @@ class _Run:
         feeder = BatchFeeder(
             self.stream, self.model.scaling, self.model.labels, c.hiding, c.batch_size, c.seed,
             self.position, self.step, w.rank, w.world, c.prefetch,
+            self._look if self.device.type == "cpu" else None,
         )  # fmt: skip
         network: Any = torch.compile(self.model.network) if c.compile else self.model.network
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -293,6 +295,9 @@ class _Run:
                     )
         finally:
             feeder.close()
+
+    def _look(self, hidden: HiddenBatch) -> Posterior:
+        return self.model.look(hidden.cells.to(self.device), torch.from_numpy(hidden.visible_BD))
 
     def _save(self) -> None:
         positions = self.workers.gather(

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.model.hide_features import HiddenBatch, HidingPolicy, hide
 from msacat.model.label_scaling import LabelScaling
+from msacat.model.mixture_prior import Posterior
 from msacat.model.scale_features import FeatureScaling
 from msacat.model.train_config import StarStream
 
@@ -36,7 +38,11 @@ class Position:
 
 @dataclass
 class TrainingBatch:
-    """Numpy arrays; label_BL and its errors scaled (label_scaling.py). `after` is the position behind this batch."""
+    """Numpy arrays; label_BL and its errors scaled (label_scaling.py).
+
+    after   the position behind this batch
+    prior   what the prior makes of its visible cells, where that was asked ahead
+    """
 
     step: int
     source_id_B: np.ndarray
@@ -44,6 +50,7 @@ class TrainingBatch:
     label_BL: np.ndarray
     label_err_BL: np.ndarray
     after: Position
+    prior: Posterior | None = None
 
 
 def star_batches(
@@ -92,7 +99,8 @@ def _groups(stream, epoch, seed, done, batch_size, rank, world) -> Iterator[tupl
 class BatchFeeder:
     """Iterates TrainingBatch, prepared ahead in one thread so that reading and learning overlap.
 
-    `close` ends the thread; an error in it is raised where the batch is asked for.
+    `look`, if given, asks the prior in that thread too, on one core: on a CPU half of a step's time, and it waits for
+    nothing that is being learned. `close` ends the thread; an error in it is raised where the batch is asked for.
     """
 
     def __init__(
@@ -108,17 +116,22 @@ class BatchFeeder:
         rank: int = 0,
         world: int = 1,
         ahead: int = 4,
+        look: Callable[[HiddenBatch], Posterior] | None = None,
     ):
         def make() -> Iterator[TrainingBatch]:
+            if look is not None:
+                torch.set_num_threads(1)  # of this thread
             batches = star_batches(stream, batch_size, seed, start, rank, world)
             for number, (block, after) in enumerate(batches, start=step):
                 rng = np.random.default_rng([seed, number, rank])
                 hidden = hide(scaling.encode(block), scaling, rng, policy)
                 value, err = labels.encode(block.label_BL, block.label_err_BL)
-                yield TrainingBatch(number, block.source_id_B, hidden, value, err, after)
+                prior = None if look is None else look(hidden)
+                yield TrainingBatch(number, block.source_id_B, hidden, value, err, after, prior)
 
         self._queue: queue.Queue = queue.Queue(maxsize=max(1, ahead))
         self._stop = threading.Event()
+        self._threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._work, args=(make,), name="batches", daemon=True)
         self._thread.start()
 
@@ -151,3 +164,4 @@ class BatchFeeder:
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
+        torch.set_num_threads(self._threads)  # threads yet to come would have as many as that one

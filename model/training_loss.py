@@ -26,7 +26,7 @@ def batch_losses(
     label = torch.as_tensor(batch.label_BL).to(device)
     label_err = torch.as_tensor(batch.label_err_BL).to(device)
 
-    prior = model.prior.posterior(cells.value_BD, cells.var_BD, visible, config.max_drops)
+    prior = model.look(cells, visible) if batch.prior is None else batch.prior
     out = network(cells, prior, autocast)
     known = target.observed_BD | target.derived_BD
     hidden, seen = known & ~visible, known & prior.visible_BD

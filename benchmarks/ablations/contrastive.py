@@ -35,7 +35,8 @@ def contrastive_losses(
     z = []
     for view in views:
         cells = view.cells.to(device)
-        _, out = _forward(model, network, cells, torch.as_tensor(view.visible_BD).to(device), autocast)
+        prior = model.look(cells, torch.as_tensor(view.visible_BD).to(device))
+        out = network(cells, prior, autocast)
         z.append(nn.functional.normalize(out.embedding_BE, dim=1))
     both = torch.cat(z)
     alike = both @ both.T / TEMPERATURE
@@ -45,8 +46,3 @@ def contrastive_losses(
     losses["contrastive"] = nn.functional.cross_entropy(alike, partner)
     losses["total"] = losses["total"] + WEIGHT * losses["contrastive"]
     return losses
-
-
-def _forward(model: StarNetwork, network: nn.Module, cells, visible: Tensor, autocast: torch.dtype | None):
-    prior = model.prior.posterior(cells.value_BD, cells.var_BD, visible, model.config.max_drops)
-    return prior, network(cells, prior, autocast)
