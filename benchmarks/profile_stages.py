@@ -19,6 +19,7 @@ from typing import Any
 from cpu_accounts import Account, account
 from harness import RESULTS, Took, commit, machine, write_json
 from limits import MB, limits
+from sizes import COMPONENTS, LATENT, N_CELLS
 from temporary_server import TemporaryServer, temporary_server
 
 ROWS = {"ingest_numeric": 1_000_000, "ingest_published": 100_000, "ingest_xp": 3_000, "crossmatch": 1_000_000,
@@ -47,7 +48,7 @@ def ideal(stage: str, rows: int, spent: Account, able: dict[str, float]) -> tupl
     return ways[stage]()
 
 
-def forward_gflop(cells: int = 128, components: int = 8, latent: int = 14) -> float:
+def forward_gflop(cells: int = N_CELLS, components: int = COMPONENTS, latent: int = LATENT) -> float:
     """Of one star: the prior's matrix products (twice: once more after an outlier was dropped) and the network's."""
     pairs = latent * (latent + 1) // 2
     prior = components * (2 * 2 * cells * pairs + 3 * 2 * cells * latent + latent**3)

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msacat.model.fit_mixture import default_size
+from msacat.model.train_config import TrainConfig
+
+N_CELLS = 128  # of a star: 18 bands and the coefficients
+#: the mixture that a training on many stars takes by itself
+COMPONENTS, LATENT = default_size(TrainConfig(steps=1).prior_stars, N_CELLS)
+
 
 @dataclass(frozen=True)
 class Size:
