@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
+from msacat.model import train_autoencoder
 from msacat.model.checkpoint import latest_checkpoint, read_checkpoint
 from msacat.model.model_folder import load_model
 from msacat.model.sealed_folder import manifest_sha256
@@ -63,6 +65,36 @@ def test_stopped_and_resumed_equals_never_stopped(sky, stream_of, quick, tmp_pat
     report = train(stream, tmp_path / "parts", quick, on_step=lambda s: parts.append(s.loss), resume=True)
     assert report.resumed_from == 5 and parts == whole
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_the_prior_asked_ahead_or_in_the_step_gives_the_same_bits(
+    sky, stream_of, quick, tmp_path, monkeypatch
+):
+    stream, real, left_out = stream_of(sky.features, sky.stars), train_autoencoder.BatchFeeder, []
+
+    def without_look(*arguments):
+        left_out.append(arguments[-1])
+        return real(*arguments[:-1])
+
+    train(stream, tmp_path / "ahead", quick)
+    monkeypatch.setattr(train_autoencoder, "BatchFeeder", without_look)
+    train(stream, tmp_path / "in_the_step", quick)
+    assert callable(left_out[0]) and same(weights(tmp_path / "ahead"), weights(tmp_path / "in_the_step"))
+
+
+def test_training_leaves_the_number_of_threads_alone(sky, stream_of, quick, tmp_path):
+    """The thread that asks the prior works on one core, and what it sets for itself is the default of new threads."""
+    before, found = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        train(stream_of(sky.features, sky.stars), tmp_path / "m", replace(quick, steps=2))
+        found.append(torch.get_num_threads())
+        new = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        new.start()
+        new.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [3, 3]
 
 
 KILLED = """
@@ -149,8 +181,6 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(sky, stream_of, quic
 
 
 def test_a_number_that_is_not_finite_stops_with_the_stars_named(sky, stream_of, quick, tmp_path, monkeypatch):
-    from msacat.model import train_autoencoder
-
     real, calls = train_autoencoder.batch_losses, []
 
     def poisoned(model, network, batch, device, autocast):
