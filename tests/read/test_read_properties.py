@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from msacat.catalog.errors import InputRejected
@@ -34,13 +34,12 @@ ROWS = st.lists(
 )
 NAMES = ["source_id", "ra", "designation", "duplicated_source"]
 TYPES = [pa.int64(), pa.float64(), pa.string(), pa.bool_()]
+#: texts that say nothing, in every format
+NOTHING = ("", "null", "NULL", "nan", "NaN", "--")
 
 
 def expected(rows) -> dict[str, list]:
-    stripped = [
-        None if t is None or t.strip() in ("", "null", "NULL", "nan", "NaN", "--") else t.strip()
-        for _, _, t, _ in rows
-    ]
+    stripped = [None if t is None or t.strip() in NOTHING else t.strip() for _, _, t, _ in rows]
     return dict(
         zip(NAMES, [[r[0] for r in rows], [r[1] for r in rows], stripped, [r[3] for r in rows]], strict=True)
     )
@@ -84,12 +83,13 @@ def test_text_in_any_order_and_case(
 
 @settings(quick, max_examples=10)
 @given(rows=ROWS, order=st.permutations(range(4)))
+@example(rows=[(i, None, text, None) for i, text in enumerate(NOTHING)], order=[0, 1, 2, 3])
 def test_binary_formats_in_any_order(tmp_path, read_all, rows, order):
     columns = {**expected(rows), "designation": [r[2].strip() if r[2] else "" for r in rows]}
     columns["duplicated_source"] = [bool(b) for b in columns["duplicated_source"]]
     want = {
         **columns,
-        "designation": [t if t not in ("", "null", "nan", "--") else None for t in columns["designation"]],
+        "designation": [t if t not in NOTHING else None for t in columns["designation"]],
     }
     kinds = dict(zip(NAMES, TYPES, strict=True))
     table = Table({NAMES[k]: [np.nan if v is None else v for v in columns[NAMES[k]]] for k in order})
