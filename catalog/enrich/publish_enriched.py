@@ -335,7 +335,10 @@ def _count_rows(conn: Connection, run_id: int, kind: str) -> tuple[int, int | No
         if column.type == "real":
             bad.append(sql.SQL("NOT ({} BETWEEN '-1e30'::real AND '1e30'::real)").format(name))
         elif column.type == "real[]":
-            bad.append(sql.SQL("'Infinity'::real <= ANY ({})").format(name))  # NaN is sorted above it
+            # NaN is sorted above infinity
+            bad.append(
+                sql.SQL("'Infinity'::real <= ANY ({0}) OR '-Infinity'::real >= ANY ({0})").format(name)
+            )
     row = conn.execute(
         sql.SQL("SELECT count(*), min(source_id) FILTER (WHERE {}) FROM {}").format(
             sql.SQL(" OR ").join(sql.SQL("({})").format(b) for b in bad), run_table(run_id, kind)

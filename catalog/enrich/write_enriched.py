@@ -216,10 +216,8 @@ def read_stars(
     last: int,
 ) -> list[StarBlock]:
     """Blocks of the chosen stars with first <= source_id <= last, in the order of source_id."""
-    # A chunk is a sliver of every table: index look-ups, never a hash of a whole survey. And the other lane keeps the
-    # processors busy: parallel workers for every chunk would only cost their start.
+    # A chunk is a sliver of every table: index look-ups, never a hash of a whole survey.
     conn.execute("SET LOCAL enable_hashjoin = off")
-    conn.execute("SET LOCAL max_parallel_workers_per_gather = 0")
     tail = sql.SQL(
         "FROM matched.stars s WHERE s.source_id BETWEEN {} AND {} AND {} ORDER BY s.source_id"
     ).format(first, last, chosen)

@@ -80,8 +80,8 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
 def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Iterator[None]:
     """A transaction that cannot write and ends after `timeout_s`; what the server refuses comes out as our errors.
 
-    keep_plans  for SQL of our own on enriched.stars: the transaction is committed, so that psycopg keeps the statements it prepared,
-                and the server plans each of them once, whatever its parameters
+    keep_plans  for SQL of our own on enriched.stars: the transaction is committed, so that psycopg keeps the
+                statements it prepared, and the server plans each of them once, whatever its parameters
     """
     mode = "force_generic_plan" if keep_plans else "auto"
     try:

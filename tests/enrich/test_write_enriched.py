@@ -274,12 +274,14 @@ def test_a_foreign_relation_of_our_name_is_not_overwritten(made_up):
         enrich(made_up.dsn)
 
 
-def test_non_finite_values_never_get_published(made_up):
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("assignment", ["magnitudes SET phot_u = '{}'", "embeddings SET embedding[5] = '{}'"])
+def test_non_finite_values_never_get_published(made_up, assignment, value):
     with connect(made_up.dsn) as conn:
         run_id = start_run(conn, a_model(made_up.dsn), RunRequest(), KINDS)
     write(made_up.dsn, run_id)
     with connect(made_up.dsn) as conn:
-        conn.execute(f"UPDATE enriched.r{run_id}_magnitudes SET phot_u = 'NaN' WHERE source_id = %s",
+        conn.execute(f"UPDATE enriched.r{run_id}_{assignment.format(value)} WHERE source_id = %s",
                      [int(made_up.source_id[9])])  # fmt: skip
     with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="not finite") as error:
         verify_run(conn, run_id)
