@@ -27,7 +27,9 @@ def query(
             help="RA and Dec in deg, radius in arcmin: all of enriched.stars inside, nearest first."
         ),
     ] = None,
-    star: Annotated[int | None, typer.Option(help="A source_id: all of enriched.stars for it.")] = None,
+    star: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="A source_id: all of enriched.stars for it.")
+    ] = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Stop after this many rows, and say so.")] = 1000,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds the server may take.")] = 60.0,
     out: Annotated[

@@ -12,7 +12,7 @@ from msacat.catalog.errors import InputRejected
 from msacat.catalog.query.query_stars import QueryResult, columns_of_result, reading
 from msacat.catalog.server.q3c import cone, cone_asked_for, cone_parameters
 
-BY_ID = "SELECT * FROM enriched.stars WHERE source_id = %s"
+BY_ID = "SELECT * FROM enriched.stars WHERE source_id = %s::bigint"
 WIDE_DEG = 1.0  # from this radius on a cone is planned with its numbers
 BY_IDS = "SELECT * FROM enriched.stars WHERE source_id = ANY (%s::bigint[])"
 

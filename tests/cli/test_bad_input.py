@@ -175,6 +175,7 @@ class TestQuery:
             (): "one of a statement, --cone, --star",
             ("SELECT 1", "--cone", 1, 2, 3): "one of a statement, --cone, --star",
             ("--cone", 1, 2, 3, "--star", 4): "one of a statement, --cone, --star",
+            ("--star", 2**63): "--star",
             ("--cone", 10, 91, 1): "not a declination",
             ("--cone", 10, 0, -1): "not a radius",
             ("--cone", "nan", 0, 1): "not a right ascension",
