@@ -14,17 +14,12 @@ import numpy as np
 
 from msacat.model.deconvolve_errors import FEWEST, Errors, Residuals, fit_errors, fit_kinds, fit_noise
 from msacat.model.held_out import HeldOut
-from msacat.model.reconstruction_loss import OUTLIER_SHARE
 
 LEVELS = (0.68, 0.95)
 NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
 LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
-TAILS_TAKEN = 0.0083  # of the variance of a normal, by OUTLIER_SHARE of a component OUTLIER_WIDTH times wider
-#: What a sigma under six times its noise loses. By experience: under seven to nine times (SkyMapper on a simulated sky)
-#: trained sigmas had not lost more, and the whole of the formula made their intervals too wide.
-MOST_GROWN = 1.15
 MAX_POOLED = 150_000  # of all bands together
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open
 #: Coefficients of one half by order: the first few carry the flux, the last are noise.
@@ -96,7 +91,6 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     # Parent of all: every band together; a standard normal if there is nothing at all.
     all_bands = cells.of(held.scored_BD[:, :M], slice(0, M))
     everything = fit_errors(all_bands, Errors.of_nobody(), 0.0, 1.0)
-    grown = cells.give_back_tails(float(everything.weight_J[-1]), M)
     beside = np.array([cells.beside_factor(held, seen == x, everything) for x in (0, 1)])
     cells.sd[:, :M] *= np.where(held.beside_BM, beside[seen][:, None], 1.0)
     use_M = [held.scored_BD[:, m] for m in range(M)]
@@ -114,7 +108,7 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     for kind, (h, b), errors in zip(kinds, bins, of_bin, strict=True):
         m, x = halves[h]
         n_band[m, b, x] = kind.sum()
-        band[:, m, b, x] = _factors(errors, grown[kind if kind.any() else use_M[m], m])
+        band[:, m, b, x] = _factors(errors)
     xp = np.ones((2, N_GROUPS, T)) * np.array(NORMAL)[:, None, None]
     if held.value_BD.shape[1] > M:
         for p in range(N_GROUPS):
@@ -144,18 +138,6 @@ class _Cells:
         self.sd, self.var = held.sd_BD.astype(np.float64), held.var_BD.astype(np.float64)
         self.star = held.source_id_B
 
-    def give_back_tails(self, wrong_share: float, n_bands: int) -> np.ndarray:
-        """Make bands' sigmas larger by what the training's outlier component took of honest noise; by how much, grown_BM.
-
-        The loss takes OUTLIER_SHARE of all values for wrong. Where fewer are, the tails of noise are, and what remains
-        has a variance TAILS_TAKEN smaller: nothing to a large sigma, an eighth of one that lies under six times its noise.
-        """
-        taken = TAILS_TAKEN * max(0.0, 1 - wrong_share / OUTLIER_SHARE)
-        sd, var = self.sd[:, :n_bands], self.var[:, :n_bands]
-        grown = np.sqrt(1 + taken * (1 + var / sd**2)).clip(max=MOST_GROWN)
-        self.sd[:, :n_bands] = sd * grown
-        return grown
-
     def of(self, use: np.ndarray, columns, most: int = MAX_VALUES) -> Residuals:
         """The cells in `use`; a star held out in several regimes has one noise in all of them."""
         stars = self.star[use if use.ndim == 1 else use.any(1)]
@@ -181,7 +163,6 @@ class _Cells:
         return values[:: max(1, len(values) // most)]
 
 
-def _factors(errors: Errors, grown_N: np.ndarray | None = None) -> list[float]:
-    """By level; of sigmas that `give_back_tails` made larger, for those that the network states."""
-    by = 1.0 if grown_N is None or not len(grown_N) else float(np.median(grown_N))
-    return [by * errors.factor(level) for level in LEVELS]
+def _factors(errors: Errors) -> list[float]:
+    """By level."""
+    return [errors.factor(level) for level in LEVELS]

@@ -82,6 +82,7 @@ def model_card(model: StoredModel) -> str:
         f = model.calibration.band_VMTX[0, m]
         lines.append(f"| {band.name} | " + " | ".join(f"{x[1]:.2f} / {x[0]:.2f}" for x in f) + " |")
     noise = model.network.scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
+    wrong = model.network.wrong_shares()[: len(features.bands)].tolist()
     lines += [
         "",
         "## Real over stated errors",
@@ -89,6 +90,12 @@ def model_card(model: StoredModel) -> str:
         "Fitted from the stars themselves, floors included; the stated errors stay as they are in the tables.",
         "",
         ", ".join(f"{band.name} {k:.2f}" for band, k in zip(features.bands, noise, strict=True)),
+        "",
+        "## Wrong measurements",
+        "",
+        "Share of a band's measurements that lie further from what the star's others say than any error explains; learned.",
+        "",
+        ", ".join(f"{band.name} {100 * p:.2f} %" for band, p in zip(features.bands, wrong, strict=True)),
     ]
     if model.offsets:
         lines += [

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.model.reconstruction_loss import LOG_IN, LOG_OUT_SHARE, OUTLIER_WIDTH
+from msacat.model.reconstruction_loss import OUTLIER_WIDTH, log_shares
 
 MAG = 2.5 / math.log(10.0)  # mag per unit of relative flux
 MOST_MAG = 2.0  # observed − predicted; what is further off is no noise
@@ -82,7 +82,9 @@ class FluxNoise(nn.Module):
             torch.where(near, var_BM + sky * (ratio**2 - 1), var_BM),
         )
 
-    def log_listed(self, var_BM: Tensor, mean_BM: Tensor, sd_BM: Tensor) -> Tensor:
+    def log_listed(
+        self, var_BM: Tensor, mean_BM: Tensor, sd_BM: Tensor, wrong_logit_M: Tensor | None = None
+    ) -> Tensor:
         """Log probability that a star of this prediction was listed; 0 in bands without a sharp limit.
 
         var_BM as from `as_predicted`. Under the likelihood of reconstruction_loss.py, wrong measurements included.
@@ -90,8 +92,9 @@ class FluxNoise(nn.Module):
         log_p = torch.zeros_like(mean_BM)
         if self.limited_J:
             z = self._above_limit(var_BM, mean_BM, sd_BM)
+            log_in, log_out = log_shares(None if wrong_logit_M is None else wrong_logit_M[self.limited_J])
             log_p[:, self.limited_J] = torch.logaddexp(
-                LOG_IN + torch.special.log_ndtr(z), LOG_OUT_SHARE + torch.special.log_ndtr(z / OUTLIER_WIDTH)
+                log_in + torch.special.log_ndtr(z), log_out + torch.special.log_ndtr(z / OUTLIER_WIDTH)
             )
         return log_p
 

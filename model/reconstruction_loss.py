@@ -1,8 +1,9 @@
 """How wrong the predicted cells and labels are: Gaussian likelihoods with the measurement's own error.
 
 A measured value is the truth plus noise of known variance s², so it is scored under N(mean, sd² + s²):
-sd then describes the star, not the survey. One per cent of the probability goes to a component twenty times
-wider, so that a wrong measurement loses its pull instead of dragging the fit.
+sd then describes the star, not the survey. A share of the probability goes to a component twenty times wider, so that
+a wrong measurement loses its pull instead of dragging the fit. The share is learned, cell by cell (StarNetwork): a fixed
+one takes the tails of honest noise where fewer are wrong, and a sigma far below its noise comes out too small.
 """
 
 from __future__ import annotations
@@ -11,19 +12,28 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-OUTLIER_SHARE = 0.01
+OUTLIER_SHARE = 0.01  # to begin with; of labels always
+LEAST_SHARE = 1e-4  # a survey that is never wrong there is not
 OUTLIER_WIDTH = 20.0
-LOG_IN = math.log(1 - OUTLIER_SHARE)
-LOG_OUT_SHARE = math.log(OUTLIER_SHARE)
+OUTLIER_LOGIT = math.log(OUTLIER_SHARE / (1 - OUTLIER_SHARE))
+LEAST_LOGIT = math.log(LEAST_SHARE / (1 - LEAST_SHARE))
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def robust_nll(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def log_shares(wrong_logit: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(log share of right values, log share of wrong ones) from the logit of the latter; OUTLIER_SHARE without."""
+    logit = torch.tensor(OUTLIER_LOGIT) if wrong_logit is None else wrong_logit.clamp_min(LEAST_LOGIT)
+    return logsigmoid(-logit), logsigmoid(logit)
+
+
+def robust_nll(value: Tensor, mean: Tensor, variance: Tensor, wrong_logit: Tensor | None = None) -> Tensor:
     """−log likelihood of every element; `variance` > 0 is model and measurement together."""
+    log_in, log_out = log_shares(wrong_logit)
     z2 = (value - mean) ** 2 / variance
     log_p = torch.logaddexp(
-        LOG_IN - 0.5 * z2, LOG_OUT_SHARE - math.log(OUTLIER_WIDTH) - 0.5 * z2 / OUTLIER_WIDTH**2
+        log_in - 0.5 * z2, log_out - math.log(OUTLIER_WIDTH) - 0.5 * z2 / OUTLIER_WIDTH**2
     )
     return 0.5 * torch.log(variance) + _HALF_LOG_2PI - log_p
 
@@ -34,11 +44,16 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def reconstruction_loss(
-    value_BD: Tensor, var_BD: Tensor, target_BD: Tensor, mean_BD: Tensor, sd_BD: Tensor
+    value_BD: Tensor,
+    var_BD: Tensor,
+    target_BD: Tensor,
+    mean_BD: Tensor,
+    sd_BD: Tensor,
+    wrong_logit_D: Tensor | None = None,
 ) -> Tensor:
     """Mean robust NLL over the cells in `target_BD`; 0 for an empty mask."""
     safe = torch.where(target_BD, value_BD, mean_BD.detach())
-    return masked_mean(robust_nll(safe, mean_BD, sd_BD**2 + var_BD), target_BD)
+    return masked_mean(robust_nll(safe, mean_BD, sd_BD**2 + var_BD, wrong_logit_D), target_BD)
 
 
 def label_loss(

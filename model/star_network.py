@@ -10,6 +10,7 @@ from msacat.model.cells import CellTensors
 from msacat.model.label_scaling import LabelScaling
 from msacat.model.mixture_prior import MixturePrior, Posterior
 from msacat.model.noise_in_flux import FluxNoise
+from msacat.model.reconstruction_loss import OUTLIER_LOGIT, log_shares
 from msacat.model.scale_features import FeatureScaling
 from msacat.model.train_config import TrainConfig
 from msacat.model.xp_consistency_loss import XpConsistency
@@ -39,6 +40,7 @@ class StarNetwork(nn.Module):
         self.flux_noise = FluxNoise(
             scaling.features, scaling.scale_D[:M], scaling.noise_D[:M], scaling.snr_limit_M
         )
+        self.wrong_logit_D = nn.Parameter(torch.full((scaling.n_cells,), OUTLIER_LOGIT))
         self.label_offset_L = nn.Parameter(torch.zeros(len(scaling.features.labels)))
         self.register_buffer("quantity_L", torch.as_tensor(labels.quantity_of_label), persistent=False)
         self.register_buffer("fitted_L", torch.as_tensor(labels.fitted_L).float(), persistent=False)
@@ -53,6 +55,10 @@ class StarNetwork(nn.Module):
     def look(self, cells: CellTensors, visible_BD: Tensor) -> Posterior:
         """The prior's posterior given the visible cells."""
         return self.prior.posterior(cells.value_BD, cells.var_BD, visible_BD, self.config.max_drops)
+
+    def wrong_shares(self) -> Tensor:
+        """Share of every cell's measurements that the likelihood takes for wrong, wrong_D."""
+        return log_shares(self.wrong_logit_D.detach())[1].exp()
 
     def offsets(self) -> dict[str, float]:
         """Fitted offsets: bands in mag (synthetic − survey), labels in dex or K (survey − reference scale)."""

@@ -32,7 +32,10 @@ def batch_losses(
     hidden, seen = known & ~visible, known & prior.visible_BD
 
     def nll(mask: Tensor, part: slice, value_BD: Tensor, var_BD: Tensor) -> Tensor:
-        return reconstruction_loss(value_BD, var_BD, mask[:, part], out.mean_BD[:, part], out.sd_BD[:, part])
+        # A wrong value that is seen pulls its prediction along: how many are wrong, the hidden ones tell.
+        wrong = model.wrong_logit_D if mask is hidden else model.wrong_logit_D.detach()
+        mean, sd = out.mean_BD[:, part], out.sd_BD[:, part]
+        return reconstruction_loss(value_BD, var_BD, mask[:, part], mean, sd, wrong[part])
 
     bands, xp = slice(0, M), slice(M, None)
     stated = target.stated[:, bands]
@@ -40,7 +43,9 @@ def batch_losses(
         target.value_BD[:, bands], target.var_BD[:, bands], out.mean_BD[:, bands].detach(), stated
     )
     losses = {"bands": nll(hidden, bands, *measured), "visible": nll(seen, bands, *measured)}
-    listed = model.flux_noise.log_listed(measured[1], out.mean_BD[:, bands], out.sd_BD[:, bands])
+    listed = model.flux_noise.log_listed(
+        measured[1], out.mean_BD[:, bands], out.sd_BD[:, bands], model.wrong_logit_D[bands]
+    )
     listed = torch.where(stated & target.observed_BD[:, bands], listed, 0.0)
     losses["bands"] = losses["bands"] + masked_mean(listed, hidden[:, bands])
     total = losses["bands"] + config.visible_weight * losses["visible"]

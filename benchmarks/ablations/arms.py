@@ -63,15 +63,15 @@ def _blind(*blocks: int) -> Callable[[], AbstractContextManager]:
     return lambda: patch.object(Autoencoder, "_inputs", fewer)
 
 
-def _gaussian(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def _gaussian(value: Tensor, mean: Tensor, variance: Tensor, wrong_logit: Tensor | None = None) -> Tensor:
     return 0.5 * ((value - mean) ** 2 / variance + torch.log(2 * np.pi * variance))
 
 
 def _without_errors(
-    value_BD: Tensor, var_BD: Tensor, target_BD: Tensor, mean_BD: Tensor, sd_BD: Tensor
+    value_BD: Tensor, var_BD: Tensor, target_BD: Tensor, mean_BD: Tensor, sd_BD: Tensor, wrong_logit_D: Tensor
 ) -> Tensor:
     return reconstruction_loss.reconstruction_loss(
-        value_BD, torch.zeros_like(var_BD), target_BD, mean_BD, sd_BD.clamp_min(1e-3)
+        value_BD, torch.zeros_like(var_BD), target_BD, mean_BD, sd_BD.clamp_min(1e-3), wrong_logit_D
     )
 
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from msacat.model.reconstruction_loss import OUTLIER_SHARE, label_loss, reconstruction_loss, robust_nll
+from msacat.model.reconstruction_loss import (
+    LEAST_SHARE,
+    OUTLIER_LOGIT,
+    OUTLIER_SHARE,
+    label_loss,
+    log_shares,
+    reconstruction_loss,
+    robust_nll,
+)
 from msacat.model.scale_features import fit_scaling
 from msacat.model.xp_consistency_loss import XpConsistency
 
@@ -59,6 +67,47 @@ def test_measurement_error_is_added_in_quadrature_so_sd_finds_the_stars_own_scat
         reconstruction_loss(value, noise**2, mask, torch.zeros(20_000, 1), sd).backward()
         optimizer.step()
     assert float(log_sd.exp().detach()) == pytest.approx(0.7, abs=0.04)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03])
+def test_the_share_of_wrong_values_is_learned_and_honest_tails_stay_honest(share):
+    """A sigma under five times its noise; where a fixed share takes tails of the noise for wrong, it comes out too small."""
+    generator = torch.Generator().manual_seed(1)
+    n = 400_000
+    value = math.sqrt(26.0) * torch.randn(n, 1, generator=generator, dtype=torch.float64)
+    wrong = torch.rand(n, 1, generator=generator) < share
+    value = torch.where(wrong, 100.0 * torch.randn(n, 1, generator=generator, dtype=torch.float64), value)
+    mask = torch.ones(n, 1, dtype=torch.bool)
+
+    def fitted(learned: bool) -> tuple[float, float]:
+        log_sd = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        logit = torch.full((1,), OUTLIER_LOGIT, dtype=torch.float64, requires_grad=learned)
+        free = [log_sd, logit] if learned else [log_sd]
+        optimizer = torch.optim.LBFGS(
+            free, max_iter=100, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            got = reconstruction_loss(
+                value,
+                torch.full_like(value, 25.0),
+                mask,
+                torch.zeros_like(value),
+                log_sd.exp().expand(n, 1),
+                logit,
+            )
+            got.backward()
+            return got
+
+        optimizer.step(loss)
+        return float(log_sd.exp().detach()), float(log_shares(logit.detach())[1].exp())
+
+    sd, found = fitted(learned=True)
+    assert sd == pytest.approx(1.0, abs=0.08)
+    assert found == pytest.approx(max(share, LEAST_SHARE), abs=0.003)
+    if not share:
+        assert fitted(learned=False)[0] < 0.92
 
 
 def test_label_offsets_are_found_and_missing_labels_ignored():

@@ -208,10 +208,11 @@ def test_training_compares_in_flux_and_counts_what_was_left_out(trained: Path, s
         mean, sd = out.mean_BD[:, :M], out.sd_BD[:, :M]
         published = target.value_BD[:, :M], target.var_BD[:, :M]
         moved = network.flux_noise.as_predicted(*published, mean, stated)
-        listed = network.flux_noise.log_listed(moved[1], mean, sd)
+        logit = network.wrong_logit_D[:M]
+        listed = network.flux_noise.log_listed(moved[1], mean, sd, logit)
         honest = mask & stated & target.observed_BD[:, :M]
         share = listed[honest].sum().item() / int(mask.sum())
-        wrong, right = (reconstruction_loss(*v, mask, mean, sd).item() for v in (published, moved))
+        wrong, right = (reconstruction_loss(*v, mask, mean, sd, logit).item() for v in (published, moved))
     assert share < -1e-4
     assert abs(right - wrong) > 1e-4
     assert found == pytest.approx(right + share, abs=1e-5)
