@@ -45,6 +45,20 @@ def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_pa
     assert latest_checkpoint(tmp_path / "m") is None  # the finished model replaces them
 
 
+def test_a_band_with_wrong_measurements_is_found_out(sky, stream_of, quick, tmp_path):
+    stars = replace(sky.stars, mag_BM=sky.stars.mag_BM.copy())
+    wrong = np.random.default_rng(5).random(len(stars)) < 0.06
+    stars.mag_BM[wrong, sky.features.band_names.index("ps1_i")] += 1.5
+    config = replace(quick, steps=250, batch_size=256, components=3, latent=6, prior_stars=2400)
+    train(stream_of(sky.features, stars), tmp_path / "m", config)
+    shares = load_model(tmp_path / "m").network.wrong_shares()
+    share = dict(zip(sky.features.band_names, shares[: len(sky.features.bands)].tolist(), strict=True))
+    assert share.pop("ps1_i") > 0.0115  # on its way from 1 % to 6 %: a step moves its logit by 0.002 at most
+    assert share.pop("gaia_g") == pytest.approx(0.01)  # never hidden
+    assert max(share.values()) < 0.009
+    assert "ps1_i 1." in (tmp_path / "m" / "README.md").read_text().split("## Wrong measurements")[1]
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(sky, stream_of, quick, tmp_path):
     stream = stream_of(sky.features, sky.stars)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
