@@ -10,6 +10,7 @@ import torch
 
 from msacat.model.calibrate_intervals import Calibration, fit_calibration
 from msacat.model.held_out import HeldOut, hold_out
+from msacat.model.hide_features import group_of_cells
 from msacat.model.model_card import model_card
 from msacat.model.model_folder import StoredModel, save_model
 from msacat.model.out_of_support import support_limit
@@ -48,15 +49,23 @@ def finish_training(
 
 
 def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: torch.device) -> Calibration:
-    """Factors from the `calibrate` part: survey hidden (twice, different surveys), bands hidden, spectrum hidden too."""
-    regimes = ["survey_hidden", "survey_hidden", "cells_hidden"]
+    """Factors from the `calibrate` part: bands hidden, and every survey of every star in turn, its spectrum hidden or not.
+
+    Under much noise a band tells little of its sigmas: nothing that it can say is left out.
+    """
+    surveys = range(int(group_of_cells(model.scaling.features).max()) + 1)
+    hidings: list[tuple[str, int | None]] = [("cells_hidden", None)]
+    hidings += [("survey_hidden", survey) for survey in surveys]
     if model.scaling.n_xp:
-        regimes.append("xp_and_survey_hidden")
+        hidings += [("xp_and_survey_hidden", survey) for survey in surveys]
     held: list[HeldOut] = []
     n = 0
     for block in stream.blocks("calibrate", 0, model.config.seed):
         rng = np.random.default_rng([model.config.seed, n])
-        held += [hold_out(model, block, regime, rng, device, unbiased=True) for regime in regimes]
+        held += [
+            hold_out(model, block, regime, rng, device, unbiased=True, survey=survey)
+            for regime, survey in hidings
+        ]
         n += len(block)
         if n >= model.config.calibrate_stars:
             break

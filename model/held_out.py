@@ -67,19 +67,28 @@ def hold_out(
     rng: np.random.Generator,
     device: torch.device,
     unbiased: bool = False,
+    survey: int | None = None,
 ) -> HeldOut:
     """Predict the stars of `block` with one random survey and/or the spectrum hidden.
 
     unbiased  magnitudes and errors as noise_in_flux.py corrects them
+    survey    number of the one to hide (group_of_cells), of the stars that have all of what is hidden
     """
     scaling, M = model.scaling, model.scaling.n_bands
     block = block.take(np.isfinite(block.mag_BM).any(1))
     cells = scaling.encode(block)
     group = group_of_cells(scaling.features)
     known = cells.observed_BD | cells.derived_BD
+    if survey is not None:
+        other = np.arange(len(group)) != scaling.reference
+        use = known[:, (group == survey) & other].any(1)
+        if "xp" in regime:
+            use &= cells.observed_BD[:, group < 0].any(1)
+        block, cells, known = block.take(np.flatnonzero(use)), cells.take(use), known[use]
     hidden = np.zeros_like(known)
     if "survey" in regime:
-        hidden |= group == _survey_to_hide(known, group, rng)[:, None]
+        which = _survey_to_hide(known, group, rng) if survey is None else np.full(len(known), survey)
+        hidden |= group == which[:, None]
     if "xp" in regime:
         hidden |= group < 0
     if regime == "cells_hidden":
@@ -91,7 +100,7 @@ def hold_out(
     offset = (model.label_offset_L * model.fitted_L).detach().cpu().numpy()
     means, sds, label_means, label_sds = [], [], [], []
     model.eval()
-    for start in range(0, len(block), BATCH):
+    for start in range(0, max(1, len(block)), BATCH):
         rows = slice(start, start + BATCH)
         _, out = model(cells.take(rows).to(device), torch.as_tensor(visible[rows]).to(device))
         means.append(out.mean_BD.cpu().numpy())

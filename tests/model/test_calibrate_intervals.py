@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from msacat.model.calibrate_intervals import Calibration, fit_calibration, g_bin, holds
+from msacat.model import calibrate_intervals
+from msacat.model.calibrate_intervals import FOLLOWED, Calibration, fit_calibration, g_bin, holds
 from msacat.model.held_out import HeldOut
 
 
@@ -30,6 +31,11 @@ def held(n, too_small, seed=0, n_bands=3, xp=True, noise=1e-6, real_noise=None):
         labels, np.full((n, 1), 1e-6), np.zeros((n, 1)), np.full((n, 1), 0.5),
         rng.uniform(12, 20, n), rng.random(n) < 0.5, np.zeros((n, n_bands), bool), np.arange(n),
     )  # fmt: skip
+
+
+def as_trained(true_sd, var):
+    """What is left of right sigmas where the fit followed its stars' noise; half at least."""
+    return np.sqrt((true_sd**2 - FOLLOWED * var).clip(0.5 * true_sd**2))
 
 
 def test_wrong_sigmas_are_corrected_and_right_ones_left_alone():
@@ -72,6 +78,30 @@ def test_bands_beside_others_of_their_survey_have_a_factor_of_their_own(noise):
     np.testing.assert_array_equal(alone.beside_X, 1.0)
 
 
+def test_what_training_followed_of_the_noise_is_given_back(monkeypatch):
+    """To a band under five times its errors a seventh, to bands that tell their errors nothing; factors carry it on."""
+    stars = held(40_000, 1.0, xp=False, noise=0.3)
+    noise_B = 5.0 * stars.sd_BD[:, 0]
+    stars.value_BD[:, 0] += noise_B * np.random.default_rng(9).standard_normal(len(noise_B))
+    stars.var_BD[:, 0] += noise_B**2
+    true_sd = stars.sd_BD.copy()
+    stars.sd_BD[:] = as_trained(true_sd, stars.var_BD)
+    assert np.median(true_sd[:, 0] / stars.sd_BD[:, 0]) > 1.15
+    cells = calibrate_intervals._Cells(stars)
+    grown = cells.give_back_followed_noise(3)
+    np.testing.assert_allclose(cells.sd, true_sd)
+    np.testing.assert_allclose(grown, true_sd / stars.sd_BD)
+
+    def widths(sd_BD, followed: float) -> np.ndarray:
+        monkeypatch.setattr(calibrate_intervals, "FOLLOWED", followed)
+        stars.sd_BD[:] = sd_BD
+        factor = fit_calibration(stars, 3, 1).bands(stars.g_B, stars.xp_seen_B, stars.beside_BM)[0]
+        return np.median(factor * sd_BD / true_sd, axis=0)
+
+    share, spoilt = FOLLOWED, stars.sd_BD.copy()
+    np.testing.assert_allclose(widths(spoilt, share), widths(true_sd, 0.0), rtol=0.02)
+
+
 def test_intervals_are_the_stars_even_where_the_noise_is_three_times_larger():
     """Quantiles of observed − predicted would not see a sigma 1.7 times too small under this noise."""
     calibration = fit_calibration(held(40_000, 1.7, xp=False, noise=4.0), 3, 1)
@@ -83,6 +113,8 @@ def test_intervals_are_the_stars_even_where_the_noise_is_three_times_larger():
 def test_bands_that_differ_by_chance_alone_keep_their_sigmas():
     """Under noise five times larger each band's own residuals, shapes included, say anything between 0.7 and 1.4."""
     stars = held(6_000, 1.0, n_bands=12, xp=False, noise=5.0)
+    true_sd = stars.sd_BD.copy()
+    stars.sd_BD[:] = as_trained(true_sd, stars.var_BD)
     calibration = fit_calibration(stars, 12, 1)
     factor = calibration.bands(stars.g_B, stars.xp_seen_B, stars.beside_BM)
     for level, half_width in enumerate((0.9945, 1.96)):
@@ -90,7 +122,7 @@ def test_bands_that_differ_by_chance_alone_keep_their_sigmas():
             for t in range(4, 10):
                 for seen in (False, True):
                     kind = (g_bin(stars.g_B) == t) & (stars.xp_seen_B == seen)
-                    found = np.median(factor[level, kind, m])
+                    found = np.median(factor[level, kind, m] * stars.sd_BD[kind, m] / true_sd[kind, m])
                     assert found == pytest.approx(half_width, rel=0.2)
 
 

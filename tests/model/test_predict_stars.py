@@ -7,6 +7,8 @@ import pytest
 
 from msacat.catalog.errors import UsageError
 from msacat.catalog.surveys.star_block import StarBlock
+from msacat.model.held_out import hold_out
+from msacat.model.hide_features import group_of_cells
 from msacat.model.predict_stars import Prediction, StarModel
 from msacat.model.score_model import score
 
@@ -253,3 +255,29 @@ def test_a_model_without_labels_or_spectra_gives_none(sky, stream_of, quick, tmp
     found = model.predict(bare.stars)
     assert np.isnan(found.xp_BK).all() and np.isnan(found.fe_h_B).all()
     assert np.isfinite(found.mag_BM).all()
+
+
+@pytest.mark.parametrize("regime", ["survey_hidden", "xp_and_survey_hidden"])
+def test_each_survey_is_hidden_in_turn_of_the_stars_that_have_it(model, fresh, regime):
+    M, seen = len(fresh.features.bands), np.isfinite(fresh.stars.mag_BM)
+    group = group_of_cells(fresh.features)[:M]
+    other = np.arange(M) != fresh.features.band_names.index(fresh.features.reference_band)
+    spectrum = np.isfinite(fresh.stars.xp_BK).any(1)
+    for survey in np.unique(group):
+        rng = np.random.default_rng(0)
+        held = hold_out(model.network, fresh.stars, regime, rng, model.device, survey=int(survey))
+        use = seen[:, (group == survey) & other].any(1)
+        if "xp" in regime:
+            use &= spectrum
+        np.testing.assert_array_equal(held.source_id_B, fresh.stars.source_id_B[use])
+        np.testing.assert_array_equal(held.scored_BD[:, :M], seen[use] & (group == survey) & other)
+        assert np.array_equal(held.xp_seen_B, spectrum[use]) != ("xp" in regime)
+
+
+def test_a_survey_that_nobody_has_holds_out_nobody(model, fresh, without):
+    nobody = without(fresh.stars, "mag", [6, 7]).take(np.arange(50))
+    survey = int(group_of_cells(fresh.features)[6])
+    held = hold_out(
+        model.network, nobody, "survey_hidden", np.random.default_rng(0), model.device, survey=survey
+    )
+    assert len(held.source_id_B) == len(held.mean_BD) == len(held.label_mean_BL) == 0
