@@ -22,7 +22,8 @@ XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 20_000  # of a group of coefficients in one G bin
 MAX_POOLED = 150_000  # of all bands together
 #: Of the noise variance: by how much a fit's residuals are smaller for its own stars. Measured where the truth is known
-#: (130,000 simulated stars): J, Ks, PS1 r and y follow 0.6 to 0.8 % (+- 0.2) of the noise of training stars; twice that.
+#: (one model of 130,000 simulated stars): J, Ks, PS1 r and y follow 0.6 to 0.8 % (+- 0.2) of the noise of training stars,
+#: H none (+- 0.4); twice the usual share. The coverage of docs/accuracy.md is judged on other stars of that same sky.
 FOLLOWED = 0.012
 G_EDGES = np.arange(9.0, 22.0)  # mag; the first and last bins are open
 #: Coefficients of one half by order: the first few carry the flux, the last are noise.
