@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from msacat.model.calibrate_intervals import G_EDGES
 
 if TYPE_CHECKING:
@@ -82,7 +84,10 @@ def model_card(model: StoredModel) -> str:
         f = model.calibration.band_VMTX[0, m]
         lines.append(f"| {band.name} | " + " | ".join(f"{x[1]:.2f} / {x[0]:.2f}" for x in f) + " |")
     noise = model.network.scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
-    wrong = model.network.wrong_shares()[: len(features.bands)].tolist()
+    shares = model.network.wrong_shares()[: len(features.bands)].tolist()
+    # Learned from hidden cells that were measured: the reference band is never hidden.
+    learned = scaling.supported_bands & (np.arange(len(features.bands)) != scaling.reference)
+    wrong = [(band.name, p) for band, p, known in zip(features.bands, shares, learned, strict=True) if known]
     lines += [
         "",
         "## Real over stated errors",
@@ -95,7 +100,7 @@ def model_card(model: StoredModel) -> str:
         "",
         "Share of a band's measurements that lie further from what the star's others say than any error explains; learned.",
         "",
-        ", ".join(f"{band.name} {100 * p:.2f} %" for band, p in zip(features.bands, wrong, strict=True)),
+        ", ".join(f"{name} {100 * p:.2f} %" for name, p in wrong),
     ]
     if model.offsets:
         lines += [
