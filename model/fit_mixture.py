@@ -20,6 +20,7 @@ OUTLIER_SIGMA = 4.0  # a cell further than this from what its star's other cells
 PRIOR_STARS = 3.0  # pseudo-stars pulling loadings to 0: rare bands must not fit their few stars exactly
 PRIOR_PSI = 0.05
 LEARNED_STARS, MOST_PASSES = 60_000, 50
+CLOSING_PASSES = 2  # of plain EM
 
 
 def default_size(n_stars: int, n_cells_seen: int) -> tuple[int, int]:
@@ -97,36 +98,50 @@ def _split(one: MixturePrior, x, s, known, C: int, generator: torch.Generator) -
 
 @torch.no_grad()
 def _em(prior, x, s, known, passes, generator, check, until) -> None:
-    """Stepwise EM: running averages of the sufficient statistics, a new M-step after every batch."""
+    """Stepwise EM: running averages of the sufficient statistics, a new M-step after every batch; then plain EM.
+
+    The running averages remember a part of the stars and follow its noise: under large noise that is a tenth of the
+    errors of what is imputed. The closing passes average over all stars alike.
+    """
     averages: tuple[Tensor, ...] | None = None
     extra = torch.zeros_like(s)
     step = 0
     # Many small M-steps converge in few passes; a batch still has to hold some of every common band.
     n_batches = max(1, len(x) // min(1024, max(256, len(x) // 8)))
-    for _ in range(passes):
-        order = torch.randperm(len(x), generator=generator).to(x.device)
-        for rows in order.chunk(n_batches):
+    for number in range(passes + CLOSING_PASSES):
+        closing = number >= passes
+        if closing:
+            averages = None
+        used = 0
+        for rows in torch.randperm(len(x), generator=generator).to(x.device).chunk(n_batches):
             check()
             if time.monotonic() > until and step:
                 return
             visible = known[rows]
             expected = prior.expect(x[rows], s[rows] + extra[rows], visible)
             stats = _statistics(prior, expected, x[rows], visible)
-            rate = (step + 2.0) ** -0.6 if n_batches > 1 else 1.0
+            step, used = step + 1, used + len(rows)
+            rate = len(rows) / used if closing or n_batches == 1 else (step + 1.0) ** -0.6
             averages = (
                 stats
                 if averages is None
                 else tuple(a + rate * (b - a) for a, b in zip(averages, stats, strict=True))
             )
-            step += 1
+            if not closing:
+                _maximise(prior, averages, len(x))
+            extra[rows] = _distrust(prior, expected, x[rows], visible, extra[rows])
+        if closing:
             _maximise(prior, averages, len(x))
-            residual, variance = prior._leave_one_out(
-                expected.weight_CBD, expected.factor_CBD, expected.factor_var_CBD, expected.log_joint_CB,
-                x[rows], visible,
-            )  # fmt: skip
-            variance = (variance - extra[rows]).clamp_min(1e-8)
-            far = (residual**2 / (OUTLIER_SIGMA**2 * variance)).clamp(1, 1e4)
-            extra[rows] = torch.where(visible, variance * (far**2 - 1), 0.0)
+
+
+def _distrust(prior: MixturePrior, expected, x: Tensor, visible: Tensor, extra: Tensor) -> Tensor:
+    """Extra noise variance of cells far from what their star's other cells say; `extra`: what `expected` took it for."""
+    residual, variance = prior._leave_one_out(
+        expected.weight_CBD, expected.factor_CBD, expected.factor_var_CBD, expected.log_joint_CB, x, visible
+    )
+    variance = (variance - extra).clamp_min(1e-8)
+    far = (residual**2 / (OUTLIER_SIGMA**2 * variance)).clamp(1, 1e4)
+    return torch.where(visible, variance * (far**2 - 1), 0.0)
 
 
 def _statistics(prior: MixturePrior, e, x, visible) -> tuple[Tensor, ...]:

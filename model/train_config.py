@@ -53,8 +53,8 @@ class TrainConfig:
     label_width: int = 256
     components: int | None = None  # None: by the number of stars
     latent: int | None = None
-    prior_stars: int = 60_000  # sample for scaling and prior
-    prior_passes: int = 6  # at least; more of few stars
+    prior_stars: int = 150_000  # sample for scaling and prior
+    prior_passes: int = 3  # at least; more of few stars
     max_drops: int = 2  # visible cells a star may lose as outliers
     hiding: HidingPolicy = field(default_factory=HidingPolicy)
     xp_weight: float = 0.5

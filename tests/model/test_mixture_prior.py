@@ -170,6 +170,19 @@ def test_fitting_survives_empty_constant_and_single_star_columns():
     assert torch.isfinite(post.mean_BD).all() and (post.sd_BD > 0).all()
 
 
+def test_the_fit_averages_over_all_stars_and_not_over_the_latest():
+    """In a band that hangs on no other the likeliest mean is that of all its values, however noisy."""
+    rng = np.random.default_rng(9)
+    true = random_prior(rng, components=1, cells=8, latent=2)
+    true.W_CDQ[:, 7] = 0.0
+    _, x, s, known = simulate(8000, rng, true)
+    s[:, 7] = 4.0
+    x[:, 7] = np.where(known[:, 7], 0.5 + 2.0 * rng.normal(size=8000), 0.0)
+    fitted = fit_mixture(cells_of(x, s, known), 1, 2, seed=0, passes=5)
+    standard_error = 2.0 / np.sqrt(known[:, 7].sum())
+    assert abs(float(fitted.mu_CD[0, 7]) - x[known[:, 7], 7].mean()) < 0.05 * standard_error
+
+
 def test_outliers_do_not_widen_the_population():
     rng = np.random.default_rng(6)
     true = random_prior(rng, components=1, cells=8, latent=2)

@@ -16,13 +16,13 @@ from msacat.model.mixture_prior import MixturePrior
 from msacat.model.reconstruction_loss import masked_mean, robust_nll
 from msacat.model.scale_features import FeatureScaling, fit_scaling
 
-MAX_STARS = 60_000
+MAX_STARS = 150_000
 MAX_CHOOSING = 6_000
 BATCH = 1024
 #: components, latent dimensions, beside default_size(); with few stars those few can support
 LARGE, LARGE_FROM_STARS = ((8, 14), (24, 12)), 12_000
 SMALL = ((4, 5), (4, 8), (8, 5))
-LEAST_PASSES = 8
+LEAST_PASSES = 4
 
 
 class Mixture(Method):
