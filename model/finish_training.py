@@ -11,6 +11,7 @@ import torch
 from msacat.model.calibrate_intervals import Calibration, fit_calibration
 from msacat.model.held_out import HeldOut, hold_out
 from msacat.model.hide_features import group_of_cells
+from msacat.model.keep_corrections import measure_kept
 from msacat.model.model_card import model_card
 from msacat.model.model_folder import StoredModel, save_model
 from msacat.model.out_of_support import support_limit
@@ -49,8 +50,9 @@ def finish_training(
 
 
 def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: torch.device) -> Calibration:
-    """Factors from the `calibrate` part: bands hidden, and every survey of every star in turn, its spectrum hidden or not.
+    """Sets how much of its corrections `model` keeps, then finds the factors of its sigmas, from the `calibrate` part.
 
+    Bands are hidden, and every survey of every star in turn, its spectrum hidden or not.
     Under much noise a band tells little of its sigmas: nothing that it can say is left out.
     """
     surveys = range(int(group_of_cells(model.scaling.features).max()) + 1)
@@ -58,6 +60,7 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
     hidings += [("survey_hidden", survey) for survey in surveys]
     if model.scaling.n_xp:
         hidings += [("xp_and_survey_hidden", survey) for survey in surveys]
+    model.kept_SXM.fill_(1.0)
     held: list[HeldOut] = []
     n = 0
     for block in stream.blocks("calibrate", 0, model.config.seed):
@@ -73,15 +76,11 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
         notes.append(f"only {n} stars to calibrate on: intervals are the model's own, uncalibrated")
         held = []
     features = model.scaling.features
-    if not held:
-        empty = np.zeros((0, model.scaling.n_cells))
-        labels = np.zeros((0, len(features.labels)))
-        no = np.zeros(0)
-        unseen = empty > 0
-        nothing = [unseen, *[empty] * 4, *[labels] * 4, no, no > 0, unseen, no]
-        held = [HeldOut(*nothing)]
-    M = len(features.bands)
-    return fit_calibration(HeldOut.concatenate(held), M, len(features.labels))
+    M, L = len(features.bands), len(features.labels)
+    whole = HeldOut.concatenate(held) if held else HeldOut.of_nobody(model.scaling.n_cells, M, L)
+    kept_SXM = measure_kept(whole)
+    model.kept_SXM.copy_(torch.as_tensor(kept_SXM))
+    return fit_calibration(whole.keeping(kept_SXM), M, L)
 
 
 def _code_version() -> str:

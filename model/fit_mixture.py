@@ -130,7 +130,7 @@ def _em(prior, x, s, known, passes, generator, check, until) -> None:
             if not closing:
                 _maximise(prior, averages, len(x))
             extra[rows] = _distrust(prior, expected, x[rows], visible, extra[rows])
-        if closing:
+        if closing and averages is not None:
             _maximise(prior, averages, len(x))
 
 

@@ -8,7 +8,7 @@ star's surveys, its spectrum as it is), `xp_hidden` (the spectrum), `xp_and_surv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from msacat.model.cells import Cells
 from msacat.model.hide_features import group_of_cells
 from msacat.model.noise_in_flux import FluxNoise
 from msacat.model.scale_features import FeatureScaling
-from msacat.model.star_network import StarNetwork
+from msacat.model.star_network import StarNetwork, same_survey
 
 REGIMES = ("as_observed", "survey_hidden", "xp_hidden", "xp_and_survey_hidden")
 CELLS_SHARE = 0.3  # of a star's bands, in `cells_hidden`
@@ -31,7 +31,7 @@ class HeldOut:
 
     scored_BD  hidden cells with something to compare with
     value_BD, var_BD  the measurement (or synthetic magnitude) and its error variance
-    mean_BD, sd_BD    the prediction
+    mean_BD, sd_BD    the prediction; prior_BM the prior's of the bands, before the network's correction
     label_BL, label_err_BL, label_mean_BL, label_sd_BL   NaN where there is no label
     xp_seen_B  some of the spectrum was visible
     beside_BM  another band of the same survey was visible
@@ -43,6 +43,7 @@ class HeldOut:
     var_BD: np.ndarray
     mean_BD: np.ndarray
     sd_BD: np.ndarray
+    prior_BM: np.ndarray
     label_BL: np.ndarray
     label_err_BL: np.ndarray
     label_mean_BL: np.ndarray
@@ -57,6 +58,23 @@ class HeldOut:
         return HeldOut(
             *(np.concatenate([getattr(p, n) for p in parts]) for n in HeldOut.__dataclass_fields__)
         )
+
+    @staticmethod
+    def of_nobody(n_cells: int, n_bands: int, n_labels: int) -> HeldOut:
+        cells, bands, labels, none = (np.zeros((0, n)) for n in (n_cells, n_bands, n_labels, 1))
+        no = none[:, 0]
+        return HeldOut(
+            cells > 0, cells, cells, cells, cells, bands, labels, labels, labels, labels,
+            no, no > 0, bands > 0, no.astype(np.int64),
+        )  # fmt: skip
+
+    def keeping(self, kept_SXM: np.ndarray) -> HeldOut:
+        """The same, had the model kept these shares of its corrections."""
+        M = self.prior_BM.shape[1]
+        kept_BM = kept_SXM[self.beside_BM.astype(int), self.xp_seen_B.astype(int)[:, None], np.arange(M)]
+        bands = self.prior_BM + kept_BM * (self.mean_BD[:, :M] - self.prior_BM)
+        mean_BD = np.concatenate([bands, self.mean_BD[:, M:]], 1).astype(self.mean_BD.dtype)
+        return replace(self, mean_BD=mean_BD)
 
 
 @torch.no_grad()
@@ -98,13 +116,14 @@ def hold_out(
     labels, label_err = model.labels.encode(block.label_BL, block.label_err_BL)
     q = model.labels.quantity_of_label
     offset = (model.label_offset_L * model.fitted_L).detach().cpu().numpy()
-    means, sds, label_means, label_sds = [], [], [], []
+    means, sds, priors, label_means, label_sds = [], [], [], [], []
     model.eval()
     for start in range(0, max(1, len(block)), BATCH):
         rows = slice(start, start + BATCH)
-        _, out = model(cells.take(rows).to(device), torch.as_tensor(visible[rows]).to(device))
+        prior, out = model(cells.take(rows).to(device), torch.as_tensor(visible[rows]).to(device))
         means.append(out.mean_BD.cpu().numpy())
         sds.append(out.sd_BD.cpu().numpy())
+        priors.append(prior.mean_BD[:, :M].cpu().numpy())
         label_means.append(out.label_BQ.cpu().numpy()[:, q] + offset)
         label_sds.append(out.label_sd_BQ.cpu().numpy()[:, q])
     mean, sd = np.concatenate(means), np.concatenate(sds)
@@ -117,6 +136,7 @@ def hold_out(
         var,
         mean,
         sd,
+        np.concatenate(priors),
         labels,
         label_err,
         np.concatenate(label_means),
@@ -130,11 +150,7 @@ def hold_out(
 
 def beside(visible_BD: np.ndarray, scaling: FeatureScaling) -> np.ndarray:
     """bool (B, M), is another band of the same survey visible? The reference band, which always is, does not count."""
-    M, group = scaling.n_bands, group_of_cells(scaling.features)
-    counted = visible_BD[:, :M].copy()
-    counted[:, scaling.reference] = False
-    of_survey = (group[:M, None] == group[:M]).astype(np.float32)
-    return counted.astype(np.float32) @ of_survey - counted > 0
+    return visible_BD[:, : scaling.n_bands].astype(np.float32) @ same_survey(scaling) > 0
 
 
 def _without_bias(

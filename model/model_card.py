@@ -87,6 +87,7 @@ def model_card(model: StoredModel) -> str:
     shares = model.network.wrong_shares()[: len(features.bands)].tolist()
     # Learned from hidden cells that were measured: the reference band is never hidden.
     learned = scaling.supported_bands & (np.arange(len(features.bands)) != scaling.reference)
+    kept = model.network.kept_SXM[0].flip(0).tolist()
     wrong = [(band.name, p) for band, p, known in zip(features.bands, shares, learned, strict=True) if known]
     lines += [
         "",
@@ -101,6 +102,17 @@ def model_card(model: StoredModel) -> str:
         "Share of a band's measurements that lie further from what the star's others say than any error explains; learned.",
         "",
         ", ".join(f"{name} {100 * p:.2f} %" for name, p in wrong),
+        "",
+        "## Corrections kept",
+        "",
+        "Share of the network's corrections to the prior that stars which trained nothing bear out, for a band whose survey",
+        "is not seen: spectrum visible / hidden.",
+        "",
+        ", ".join(
+            f"{band.name} {seen:.2f} / {hidden:.2f}"
+            for band, seen, hidden, known in zip(features.bands, *kept, learned, strict=True)
+            if known
+        ),
     ]
     if model.offsets:
         lines += [

@@ -11,6 +11,7 @@ import torch
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.autoencoder import EMBEDDING, QUANTITIES, Output
+from msacat.model.calibrate_intervals import NORMAL
 from msacat.model.cells import Cells
 from msacat.model.devices import choose_autocast, choose_device
 from msacat.model.held_out import beside
@@ -135,8 +136,11 @@ class StarModel:
         xp_seen = np.any(cells.observed_BD[:, M:], axis=1)
         no_support = np.broadcast_to(~scaling.supported_bands, measured.shape) & ~measured
         factor = calibration.bands(norm, xp_seen, beside(cells.observed_BD, scaling))
+        # Factors were fitted to the network's sigmas; the prior that answers without a reference has its own.
+        normal_V11 = np.array(NORMAL)[:, None, None]
+        factor = np.where(np.asarray(cells.proxy_B)[:, None], normal_V11, factor)
         err = factor * sd[:, :M] * scaling.scale_D[:M]
-        err = np.hypot(err, self._synthetic_error()) + norm_err
+        err = np.hypot(err, self._synthetic_error()) + normal_V11 * norm_err
         imputed = scaling.magnitudes(mean, norm)
         blank = ~has_input[:, None] | no_support
         mag = np.where(measured, block.mag_BM, np.where(blank, np.nan, imputed))

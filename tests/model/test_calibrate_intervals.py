@@ -27,7 +27,7 @@ def held(n, too_small, seed=0, n_bands=3, xp=True, noise=1e-6, real_noise=None):
     scored = np.ones((n, D), bool)
     labels = rng.standard_normal((n, 1))
     return HeldOut(
-        scored, value, stated**2, np.zeros((n, D)), claimed,
+        scored, value, stated**2, np.zeros((n, D)), claimed, np.zeros((n, n_bands)),
         labels, np.full((n, 1), 1e-6), np.zeros((n, 1)), np.full((n, 1), 0.5),
         rng.uniform(12, 20, n), rng.random(n) < 0.5, np.zeros((n, n_bands), bool), np.arange(n),
     )  # fmt: skip

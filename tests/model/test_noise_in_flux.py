@@ -202,7 +202,7 @@ def test_training_compares_in_flux_and_counts_what_was_left_out(trained: Path, s
         found = batch_losses(network, network.network, batch, torch.device("cpu"), None)["bands"].item()
         cells, target = (c.to(torch.device("cpu")) for c in (hidden.cells, hidden.target))
         visible = torch.as_tensor(hidden.visible_BD)
-        out = network(cells, visible)[1]
+        out = network.network(cells, network.look(cells, visible))
         mask = ((target.observed_BD | target.derived_BD) & ~visible)[:, :M]
         stated = ~target.guessed_BD[:, :M] & ~target.proxy_B[:, None]
         mean, sd = out.mean_BD[:, :M], out.sd_BD[:, :M]
