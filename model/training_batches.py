@@ -99,8 +99,9 @@ def _groups(stream, epoch, seed, done, batch_size, rank, world) -> Iterator[tupl
 class BatchFeeder:
     """Iterates TrainingBatch, prepared ahead in one thread so that reading and learning overlap.
 
-    `look`, if given, asks the prior in that thread too, on one core: on a CPU half of a step's time, and it waits for
-    nothing that is being learned. `close` ends the thread; an error in it is raised where the batch is asked for.
+    `look`, if given, asks the prior in that thread too, on one core, which is taken from PyTorch's threads: on a CPU half
+    of a step's time, and it waits for nothing that is being learned. `close` ends the thread and gives the core back; an
+    error in it is raised where the batch is asked for.
     """
 
     def __init__(
@@ -132,6 +133,9 @@ class BatchFeeder:
         self._queue: queue.Queue = queue.Queue(maxsize=max(1, ahead))
         self._stop = threading.Event()
         self._threads = torch.get_num_threads()
+        if look is not None:
+            # As many threads as cores beside a busy one wait for each other: on two cores a step took a third longer.
+            torch.set_num_threads(max(1, self._threads - 1))
         self._thread = threading.Thread(target=self._work, args=(make,), name="batches", daemon=True)
         self._thread.start()
 

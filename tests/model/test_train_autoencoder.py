@@ -98,18 +98,21 @@ def test_the_prior_asked_ahead_or_in_the_step_gives_the_same_bits(
 
 
 def test_training_leaves_the_number_of_threads_alone(sky, stream_of, quick, tmp_path):
-    """The thread that asks the prior works on one core, and what it sets for itself is the default of new threads."""
-    before, found = torch.get_num_threads(), []
+    """The thread that asks the prior has one core of them; what it sets for itself is the default of new threads."""
+    before, found, steps = torch.get_num_threads(), [], []
     torch.set_num_threads(3)
     try:
-        train(stream_of(sky.features, sky.stars), tmp_path / "m", replace(quick, steps=2))
+        stream = stream_of(sky.features, sky.stars)
+        train(
+            stream, tmp_path / "m", replace(quick, steps=2), lambda _: steps.append(torch.get_num_threads())
+        )
         found.append(torch.get_num_threads())
         new = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
         new.start()
         new.join()
     finally:
         torch.set_num_threads(before)
-    assert found == [3, 3]
+    assert found == [3, 3] and steps == [2, 2]
 
 
 KILLED = """
