@@ -1,7 +1,7 @@
 """How much of the network's corrections to keep, band by band, measured on stars that trained nothing.
 
 Where a band's noise drowns its errors, a network corrects the prior partly by the noise it was trained on, and by the same
-share whether its corrections are large or small: half of them is better than all. Its own stars cannot show that. The best
+share whether its corrections are large or small: a part of them is better than all. Its own stars cannot show that. The best
 share is the slope of (measured − prior) on (network − prior). One band's is uncertain under much noise. But corrections that
 hold a share f of the noise variance n² are best kept to 1 − f n² / (their own variance), so that shares lean on a line
 through those of all bands (empirical Bayes).

@@ -152,6 +152,8 @@ def test_a_star_with_a_single_band_gets_wide_honest_answers(model, fresh, withou
         found.err68_BM[~found.observed_BM[:, other], other]
     )
     assert np.mean(np.abs(lone.mag_BM - truth)[:, other] < lone.err95_BM[:, other]) > 0.8
+    if kept != model.scaling.reference:  # the prior's own intervals, the error of the guessed G in both
+        np.testing.assert_allclose(lone.err95_BM[:, other] / lone.err68_BM[:, other], 1.97088, rtol=1e-4)
 
 
 def test_a_wrong_measurement_is_suspect_and_does_not_move_its_neighbours(model, fresh):
