@@ -62,7 +62,7 @@ class EnrichedStore:
             _publish_made_up_run(conn, started_model(store, "asked")[0])
         with psycopg.connect(store.dsn, autocommit=True) as admin:
             admin.execute("VACUUM ANALYZE")
-        self.conn = connect(store.dsn, read_only=True)
+        self.conn = connect(store.dsn, autocommit=True, read_only=True)
         self.rng = np.random.default_rng(8)
 
     def cone(self) -> Side:

@@ -23,7 +23,8 @@ def find_star(conn: Connection, source_id: int, timeout_s: float = 60.0) -> Quer
     Raises InputRejected on timeout or while no run is published.
     """
     with reading(conn, timeout_s, keep_plans=True):
-        return _result(conn.execute(BY_ID, [source_id], prepare=True))
+        found = conn.execute(BY_ID, [source_id], prepare=True)
+    return _result(found)
 
 
 def find_cone(
@@ -59,9 +60,10 @@ def find_cone(
             asked = text.format(table, cone("ra", "dec", ra, dec, radius_deg))
             near = conn.execute(asked, order, prepare=False).fetchall()
         ids = [source_id for (source_id,) in near[:max_rows]]
-        result = _result(conn.execute(BY_IDS, [ids], prepare=True))
+        found = conn.execute(BY_IDS, [ids], prepare=True)
+    result = _result(found)
     place = result.columns.index("source_id")
-    rows = {found[place]: found for found in result.rows}
+    rows = {row[place]: row for row in result.rows}
     return QueryResult(
         result.columns,
         result.types,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psycopg
 from psycopg import Connection, sql
+from psycopg.pq import TransactionStatus
 
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.connect import connect
@@ -81,15 +82,18 @@ def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Ite
     """A transaction that cannot write and ends after `timeout_s`; what the server refuses comes out as our errors.
 
     keep_plans  for SQL of our own on enriched.stars: the transaction is committed, so that psycopg keeps the
-                statements it prepared, and the server plans each of them once, whatever its parameters
+                statements it prepared, and the server plans each of them once, whatever its parameters. Rows not
+                needed before are best fetched after this transaction has ended
     """
     mode = "force_generic_plan" if keep_plans else "auto"
+    together = keep_plans and conn.info.transaction_status == TransactionStatus.IDLE
     try:
-        with conn.transaction(force_rollback=not keep_plans):
+        with _sent_together(conn) if together else conn.transaction(force_rollback=not keep_plans):
             conn.execute(
                 "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true), "
                 "set_config('plan_cache_mode', %s, true)",
                 [f"{int(timeout_s * 1000)}ms", mode],
+                prepare=keep_plans,
             )
             yield
     except psycopg.errors.ReadOnlySqlTransaction as error:
@@ -111,6 +115,21 @@ def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Ite
             if unknown
             else None,
         ) from None
+
+
+@contextmanager
+def _sent_together(conn: Connection) -> Iterator[None]:
+    """One transaction and, for what needs no answer before its end, one round trip: it takes as long as finding a star.
+
+    The transaction is the one that the server opens for all statements before a Sync.
+    """
+    before = conn.autocommit
+    conn.autocommit = True  # else psycopg would send BEGIN
+    try:
+        with conn.pipeline():
+            yield
+    finally:
+        conn.autocommit = before
 
 
 def _refuse_other_statements(text: str) -> None:

@@ -36,6 +36,24 @@ def test_a_star_is_what_sql_says(reader, source_ids):
         assert described(reader, found)["source_id"].ucd == "meta.id;meta.main"
 
 
+def test_a_star_in_one_round_trip_is_the_same(trained_once, reader, source_ids):
+    with connect(trained_once) as idle:
+        for source_id in source_ids[:8]:
+            alone = find_star(idle, source_id)
+            assert idle.info.transaction_status == psycopg.pq.TransactionStatus.IDLE and not idle.autocommit
+            assert alone == find_star(reader, source_id)
+        with pytest.raises(UsageError, match="bigint out of range"):
+            find_star(idle, 2**63)
+        with pytest.raises(InputRejected, match=r"longer than 0\.001 s"):
+            find_cone(idle, 180.0, 0.0, 10_800.0, 100_000, timeout_s=0.001)
+        assert find_star(idle, source_ids[0]).rows, "an error ends the transaction, not the connection"
+        ended = (
+            idle.execute("SHOW transaction_read_only").fetchone(),
+            idle.execute("SHOW statement_timeout").fetchone(),
+        )
+        assert ended == (("off",), ("0",)), "the settings of the question end with it"
+
+
 def test_no_such_star(reader):
     assert find_star(reader, 1).rows == []
     with pytest.raises(UsageError, match="bigint out of range"):  # not compared as numeric, without the index
