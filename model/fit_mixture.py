@@ -20,6 +20,7 @@ OUTLIER_SIGMA = 4.0  # a cell further than this from what its star's other cells
 PRIOR_STARS = 3.0  # pseudo-stars pulling loadings to 0: rare bands must not fit their few stars exactly
 PRIOR_PSI = 0.05
 LEARNED_STARS, MOST_PASSES = 60_000, 50
+FADED = 1e-12  # stars of a batch: a component with fewer has none
 CLOSING_PASSES = 2  # of plain EM
 
 
@@ -171,8 +172,9 @@ def _maximise(prior: MixturePrior, averages: tuple[Tensor, ...], n_stars: int) -
     normal, right, psi, seen, resp, weight, moment = averages
     Q = prior.latent
     pseudo = PRIOR_STARS / n_stars
-    # One pseudo-star has the typical weight of the cell's own measurements; unseen cells get weight 1.
-    typical = torch.where(seen > 0, weight / seen.clamp_min(1e-12), torch.ones_like(weight))
+    # One pseudo-star has the typical weight of the cell's own measurements. A cell unseen, or seen by a component that is
+    # dying (weights vanish in float32 before the responsibilities do), gets weight 1, else nothing would be left to solve.
+    typical = torch.where(seen > FADED, weight / seen.clamp_min(FADED), torch.ones_like(weight))
     ridge = pseudo * typical
     eye = torch.eye(Q + 1, dtype=normal.dtype, device=normal.device)
     eye[Q, Q] = 0.1  # the mean is pulled less than the loadings

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msacat.model.cells import CellTensors as Cells
-from msacat.model.fit_mixture import fit_mixture
+from msacat.model.fit_mixture import _maximise, _statistics, fit_mixture
 from msacat.model.mixture_prior import MixturePrior
 
 
@@ -168,6 +168,20 @@ def test_fitting_survives_empty_constant_and_single_star_columns():
         assert torch.isfinite(tensor).all(), name
     post = fitted.posterior(torch.tensor(x).float(), torch.tensor(s).float(), torch.tensor(known), 2)
     assert torch.isfinite(post.mean_BD).all() and (post.sd_BD > 0).all()
+
+
+@pytest.mark.parametrize("log_share", [-40.0, -100.0, -103.0, -120.0])
+def test_fitting_survives_a_component_that_dies_under_noise(log_share):
+    """Its weights vanish in float32 while its responsibilities are still there: the equations had no solution."""
+    rng = np.random.default_rng(10)
+    prior = random_prior(rng, components=2, cells=6, latent=2)
+    prior.log_pi_C[:] = torch.tensor([0.0, log_share])
+    prior.mu_CD[:] = prior.mu_CD[:1].clone()
+    x = torch.tensor(rng.normal(size=(50, 6))).float()
+    s, known = torch.full_like(x, 100.0), torch.tensor(rng.random((50, 6)) < 0.7)
+    _maximise(prior, _statistics(prior, prior.expect(x, s, known), x, known), len(x))
+    for name, tensor in prior.state_dict().items():
+        assert torch.isfinite(tensor).all(), name
 
 
 def test_the_fit_averages_over_all_stars_and_not_over_the_latest():
