@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from msacat.catalog.surveys.star_block import StarBlock
 from msacat.model.evaluate.answer_files import AnswerFiles
 from msacat.model.evaluate.evaluation_data import EvaluationData
 from msacat.model.evaluate.guess import Guess, Method
@@ -74,7 +75,7 @@ class _Fold:
 
     def __init__(self, data: EvaluationData, number: int, regime: str):
         self.data, self.number, self.regime = data, number, regime
-        self.cases = list(cases(data.test, data.features, regime, data.seed))
+        self.cases = self._not_empty(data.test)
         self.questions: list[Question] = list(questions(data, self.cases))
         self.fallback = MedianColour()
         self.fallback.fit(data.train, data.calibrate, data.features, "", data.seed)
@@ -87,8 +88,9 @@ class _Fold:
             fitted[method.name] = self.number
         guesses = [_answer(method, case, self.fallback) for case in self.cases]
         if any(_lacks_errors(g, c) for g, c in zip(guesses, self.cases, strict=True)):
-            rehearsal = [(case, _answer(method, case, self.fallback))
-                         for case in cases(data.calibrate, data.features, self.regime, data.seed)]  # fmt: skip
+            rehearsal = [
+                (case, _answer(method, case, self.fallback)) for case in self._not_empty(data.calibrate)
+            ]
             errors = fit_residual_errors(data.calibrate, data.features, rehearsal)
             guesses = [
                 errors.complete(g, c.block.mag_BM[:, data.reference].astype(float))
@@ -96,6 +98,11 @@ class _Fold:
             ]
         for q in self.questions:
             yield q.quantity, answer(q, guesses[q.case], data.features.band_names)
+
+    def _not_empty(self, block: StarBlock) -> list[Case]:
+        """The regime's cases that have stars: of few stars, none may be that faint."""
+        found = cases(block, self.data.features, self.regime, self.data.seed)
+        return [case for case in found if len(case.row_B)]
 
 
 def _lacks_errors(guess: Guess, case: Case) -> bool:
@@ -107,7 +114,7 @@ def _lacks_errors(guess: Guess, case: Case) -> bool:
 def _answer(method: Method, case: Case, fallback: MedianColour) -> Guess:
     """The method's answer; whoever must answer everything and does not is given the median colour."""
     guess = method.predict(case.block)
-    if method.partial or not len(case.row_B):
+    if method.partial:
         return guess
     silent = case.asked_BM & ~np.isfinite(guess.mag_BM)
     silent_xp = (case.asked_xp_B | case.asked_synthetic_B) & ~np.isfinite(guess.xp_BK).all(1)

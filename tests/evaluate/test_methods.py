@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,25 @@ def test_records_of_a_regime(data):
     assert len(per_bin) > 2 and sum(per_bin) <= star["n"]
     partial = {r["quantity"] for r in batches[1]}
     assert "ps1_i" in partial and "twomass_j" not in partial  # GaiaXPy knows no infrared
+
+
+def test_no_test_star_has_the_survey_that_is_hidden(data):
+    """So it is with few stars: nobody is asked about a survey, or a brightness, that none of them has."""
+    skymapper_M = np.array([band.survey == "skymapper_dr2" for band in data.features.bands])
+
+    def without(block):
+        return np.flatnonzero(
+            ~np.isfinite(block.mag_BM[:, skymapper_M]).any(1) & (block.mag_BM[:, data.reference] < 17)
+        )
+
+    chosen, few = without(data.test), without(data.calibrate)
+    assert len(chosen) > 50 and skymapper_M.any()
+    bright = replace(
+        data, test=data.test.take(chosen), truth=data.truth.take(chosen), calibrate=data.calibrate.take(few)
+    )
+    methods = make_methods(["iterative_ridge"])
+    for batch in compare_methods([bright], methods, ["survey_hidden_xp_seen", "faint_survey_hidden"]):
+        assert not any(r["quantity"].startswith("skymapper") for r in batch)
 
 
 def test_the_key_is_of_data_method_settings_and_seed(data):
