@@ -263,13 +263,18 @@ def _commit() -> str:
 
 
 def _print(records: list[dict]) -> None:
-    from msacat.model.evaluate.accuracy_tables import summarise
+    from msacat.model.evaluate.accuracy_tables import FEWEST_IN_MEAN, summarise
 
     rows = [
         (s.dataset, s.regime, s.method, s.bands, f"{s.nmad:.4f}", f"{s.over_conventional:.2f}", f"{s.over_mfa:.2f}",
          f"{s.coverage68:.2f}", f"{s.coverage95:.2f}")
         for s in summarise(records)
     ]  # fmt: skip
+    if not rows:
+        print_line(
+            f"No band has {FEWEST_IN_MEAN} test stars, the fewest for a mean: every number is in the --record file."
+        )
+        return
     print_line(
         "NMAD of imputed − truth, geometric mean over bands (xp_hidden: in units of scatter); shares inside intervals"
     )

@@ -115,8 +115,14 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
     elif quantity == "fe_h":
         found = guess.fe_h_B, guess.fe_h_err68_B, guess.fe_h_err95_B
     elif quantity in SYNTHETIC:
-        sigma = None if guess.xp_err68_BK is None else guess.xp_err68_BK / ONE_68
-        mag, error = synthetic_magnitudes(guess.xp_BK, [SYNTHETIC[quantity][1]], sigma)
+        sigma = (
+            np.full(guess.xp_BK.shape, np.nan) if guess.xp_err68_BK is None else guess.xp_err68_BK / ONE_68
+        )
+        endless_B = np.isinf(sigma).any(1)  # nobody to learn errors from
+        mag, error = synthetic_magnitudes(
+            guess.xp_BK, [SYNTHETIC[quantity][1]], np.where(endless_B[:, None], 0, sigma)
+        )
+        error[endless_B] = np.inf
         found = mag[:, 0], ONE_68 * error[:, 0], ONE_95 * error[:, 0]
     else:
         m = band_names.index(quantity)

@@ -31,6 +31,13 @@ def test_a_sky_is_judged_and_an_interrupted_run_goes_on(store, sky, model_folder
     assert sorted(json.loads(table.out), key=str) == sorted(records, key=str)
 
 
+def test_too_few_stars_for_a_mean_are_said_to_be(store, sky, model_folder, tmp_path, msacat_at):
+    few = ["--test-stars", "100", "--methods", "median_colour", "--regimes", "survey_hidden_xp_seen"]
+    ended = msacat_at(store, "evaluate", "--sky", sky.folder, *few, "--record", tmp_path / "few.json")
+    assert ended.code == 0 and "No band has 100 test stars" in ended.out
+    assert json.loads((tmp_path / "few.json").read_text())
+
+
 def test_wrong_words(sky, tmp_path, model_folder, msacat_at):
     assert "give one set of stars" in msacat_at(None, "evaluate").err
     assert msacat_at(None, "evaluate", "--sky", sky.folder, "--m67", tmp_path / "x").code == 2

@@ -115,6 +115,21 @@ def test_no_test_star_has_the_survey_that_is_hidden(data):
         assert not any(r["quantity"].startswith("skymapper") for r in batch)
 
 
+def test_nobody_to_learn_the_errors_of_spectra_from(data):
+    """No faint star among those that calibrate: the error of a spectrum, and of photometry of it, has no end."""
+    bright = np.flatnonzero(data.calibrate.mag_BM[:, data.reference] < 16)
+    (records,) = _without_a_murmur(
+        replace(data, calibrate=data.calibrate.take(bright)), "knn", "faint_xp_one_survey_seen"
+    )
+    assert {r["quantity"] for r in records} >= {"synthetic_g", "synthetic_z"}
+    assert all(r["coverage68"] == 1 for r in records if r["against"] == "truth")
+
+
+def _without_a_murmur(data, method, regime):
+    with np.errstate(all="raise", under="ignore"):
+        return list(compare_methods([data], make_methods([method]), [regime]))
+
+
 def test_the_key_is_of_data_method_settings_and_seed(data):
     locus, forest = make_methods(["colour_locus", "knn"])
     assert key_of([data], "xp_hidden", locus) == key_of([data], "xp_hidden", locus)
