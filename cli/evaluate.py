@@ -137,7 +137,6 @@ def evaluate(
     ):
         folds, table = opened
         folds = [fold.fewer(test_stars) for fold in folds] if test_stars else folds
-        be_quiet(quiet)
         stamp = {"seed": seed, "commit": _commit(), "stars": max(fold.n_stars for fold in folds),
                  "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}  # fmt: skip
         file.adopt(table.records)

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from msacat.cli.output import say
+from msacat.cli.output import be_quiet, say
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
     """DSN of a store that holds these files and nothing else.
 
     Without `dsn` the database evaluation_<name> on the private server: kept if the evaluation does not come to its
-    end, so that it can go on, else dropped (a server that was not running is stopped again). Raises UsageError for a
+    end, so that it can go on, else dropped (a server that was not running is stopped again, unless others have come to use it). Raises UsageError for a
     `dsn` whose store holds other files, StoreLocked where another evaluation is at work in a temporary one.
     """
     from msacat.catalog.server.advisory_lock import advisory_lock
@@ -50,7 +50,10 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
             conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
     finally:
         if not was_running:
-            server.stop()
+            if jobs := server.connected_jobs():
+                say(f"The private server runs on for {len(jobs)} others: stop it with `msacat db stop`.")
+            else:
+                server.stop()
 
 
 def run(arguments: list[str]) -> Any:
@@ -58,8 +61,10 @@ def run(arguments: list[str]) -> Any:
     from msacat.cli.main import main
 
     caught = io.StringIO()
+    before = be_quiet(False)
     with contextlib.redirect_stdout(caught):
         code = main(arguments)
+    be_quiet(before)
     if code != 0:
         say(f"the evaluation stopped at: msacat {' '.join(arguments)}")
         raise typer.Exit(code)

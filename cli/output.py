@@ -26,10 +26,11 @@ _quiet = False
 LARGEST_EXACT_IN_JSON = 2**53
 
 
-def be_quiet(quiet: bool) -> None:
-    """Silence `say` and progress bars."""
+def be_quiet(quiet: bool) -> bool:
+    """Silence `say` and progress bars; returns whether they were silent before."""
     global _quiet
-    _quiet = quiet
+    before, _quiet = _quiet, quiet
+    return before
 
 
 def say(text: str) -> None:

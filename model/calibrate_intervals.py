@@ -8,7 +8,7 @@ fitted too. A kind with few stars leans on the next coarser one (band × spectru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ LEVELS = (0.68, 0.95)
 NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
 LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
 XP_PULL = 3_000.0  # coefficients of one star are not independent
-MAX_VALUES = 20_000  # of a group of coefficients in one G bin
+MAX_VALUES = 30_000  # of a group of coefficients in one G bin
 MAX_POOLED = 150_000  # of all bands together
 #: Of the noise variance: by how much a fit's residuals are smaller for its own stars. Measured where the truth is known
 #: (one model of 130,000 simulated stars): J, Ks, PS1 r and y follow 0.6 to 0.8 % (+- 0.2) of the noise of training stars,
@@ -94,12 +94,18 @@ def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     grown = cells.give_back_followed_noise(M)
     # Parent of all: every band together; a standard normal if there is nothing at all.
-    all_bands = cells.of(held.scored_BD[:, :M], slice(0, M))
-    everything = fit_errors(all_bands, Errors.of_nobody(), 0.0, 1.0)
+    everything = cells.all_bands(held, Errors.of_nobody())
     beside = np.array([cells.beside_factor(held, seen == x, everything) for x in (0, 1)])
     cells.sd[:, :M] *= np.where(held.beside_BM, beside[seen][:, None], 1.0)
     use_M = [held.scored_BD[:, m] for m in range(M)]
     of_band = fit_kinds([cells.of(use, m) for m, use in enumerate(use_M)], [everything] * M)
+    # Bands of different scales, each of normal errors, together have a wider shape than any of them: once more without.
+    scale_M = np.array([errors.scale for errors in of_band])
+    alike = cells.all_bands(held, Errors(1.0, everything.weight_J), scale_M)
+    of_band = [
+        Errors(errors.scale * alike.scale, alike.weight_J) if use.any() else everything
+        for errors, use in zip(of_band, use_M, strict=True)
+    ]
     halves = [(m, x) for m in range(M) for x in (0, 1)]
     of_half = fit_kinds(
         [cells.of(use_M[m] & (seen == x), m) for m, x in halves], [of_band[m] for m, _ in halves]
@@ -163,6 +169,14 @@ class _Cells:
         )
         return Residuals(d, sd, var, max(1.0, len(cell) / max(1, len(np.unique(cell)))))
 
+    def all_bands(self, held: HeldOut, parent: Errors, scale_M: np.ndarray | float = 1.0) -> Errors:
+        """Errors of all bands together, of sigmas multiplied by scale_M."""
+        M = held.beside_BM.shape[1]
+        use = held.scored_BD[:, :M]
+        values = self.of(use, slice(0, M), MAX_POOLED)
+        by = self.even(np.broadcast_to(scale_M, use.shape)[use], MAX_POOLED)
+        return fit_errors(replace(values, sd_N=by * values.sd_N), parent, 0.0, 1.0)
+
     def beside_factor(self, held: HeldOut, use_B: np.ndarray, parent: Errors) -> float:
         """Scale of the errors of bands beside others of their survey, over that of bands whose survey is hidden."""
         M = held.beside_BM.shape[1]
@@ -177,8 +191,14 @@ class _Cells:
 
     @staticmethod
     def even(values: np.ndarray, most: int = MAX_VALUES) -> np.ndarray:
-        """Of very many, an even sample."""
-        return values[:: max(1, len(values) // most)]
+        """Of very many, an even sample: one from each of `most` stretches, the same for all arrays of one length.
+
+        At a place drawn anew in each: every n-th value of a full table is of the same few columns.
+        """
+        if len(values) <= most:
+            return values
+        place = np.random.default_rng(most).random(most)
+        return values[((np.arange(most) + place) * (len(values) / most)).astype(np.int64)]
 
 
 def _factors(errors: Errors, grown_N: np.ndarray | None = None) -> list[float]:

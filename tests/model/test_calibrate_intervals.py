@@ -111,8 +111,11 @@ def test_intervals_are_the_stars_even_where_the_noise_is_three_times_larger():
 
 
 def test_bands_that_differ_by_chance_alone_keep_their_sigmas():
-    """Under noise five times larger each band's own residuals, shapes included, say anything between 0.7 and 1.4."""
-    stars = held(6_000, 1.0, n_bands=12, xp=False, noise=5.0)
+    """Under noise five times larger each band's own residuals, shapes included, say anything between 0.7 and 1.4.
+
+    With six seeds tried, the worst of 288 kinds was off by 0.18 to 0.22 in five, by 0.33 in one.
+    """
+    stars = held(6_000, 1.0, seed=1, n_bands=12, xp=False, noise=5.0)
     true_sd = stars.sd_BD.copy()
     stars.sd_BD[:] = as_trained(true_sd, stars.var_BD)
     calibration = fit_calibration(stars, 12, 1)
@@ -183,6 +186,14 @@ def test_kinds_without_stars_borrow_from_their_band_then_from_all():
     assert (nothing.band_VMTX[1] > nothing.band_VMTX[0]).all() and (
         nothing.xp_VPT[1] > nothing.xp_VPT[0]
     ).all()
+
+
+def test_all_bands_together_are_all_bands_in_a_table_without_gaps():
+    """Every second value of two full columns is of one of them."""
+    stars = held(calibrate_intervals.MAX_VALUES, 1.7, xp=False)
+    stars.scored_BD[:, 2] = False  # leans on the two others
+    borrowed = fit_calibration(stars, 3, 1).band_VMTX[0, 2]
+    assert np.all((borrowed > 1.2) & (borrowed < 1.5)), borrowed
 
 
 def test_json_round_trip_is_exact():
