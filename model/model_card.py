@@ -89,6 +89,15 @@ def model_card(model: StoredModel) -> str:
     learned = scaling.supported_bands & (np.arange(len(features.bands)) != scaling.reference)
     kept = model.network.kept_SXM[0].flip(0).tolist()
     wrong = [(band.name, p) for band, p, known in zip(features.bands, shares, learned, strict=True) if known]
+    if model.network.scaling.n_xp:
+        constant, unsure = (np.sqrt(np.mean(a**2)) for a in (scaling.background_K, scaling.background_err_K))
+        lines += [
+            "",
+            "## Background of the spectra",
+            "",
+            "What published coefficients have beside the star's own, taken out and put back: "
+            f"rms {constant:.3f} e-/s, known to {unsure:.3f}.",
+        ]
     lines += [
         "",
         "## Real over stated errors",

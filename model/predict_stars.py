@@ -202,11 +202,11 @@ class StarModel:
             return block.xp_BK.copy(), block.xp_err_BK, *seen
         xp = self.scaling.coefficients(mean, norm)
         error = self.stored.calibration.coefficients(norm)[0] * sd[:, M:]
-        unit = self.scaling.coefficient_unit(norm)
+        error = np.hypot(error * self.scaling.coefficient_unit(norm), self.scaling.background_err_K)
         seen_BK = np.repeat(np.stack(seen, 1), K // 2, axis=1).reshape(B, K)
         return (
             np.where(seen_BK, block.xp_BK, xp),
-            np.where(seen_BK, block.xp_err_BK, error * unit),
+            np.where(seen_BK, block.xp_err_BK, error),
             *seen,
         )
 

@@ -1,8 +1,8 @@
 """From a StarBlock to scaled cells: what the prior and the network read, without any sentinel.
 
 A *cell* is one scaled number of a star: the reference magnitude G itself, a colour band − G for every
-other band, and c / F_G for the 110 XP coefficients, with F_G = 10**(−0.4 (G − g0)). Each cell is
-centred by its median and divided by its robust width, fitted once on training stars and stored with the
+other band, and (c − b) / F_G for the 110 XP coefficients, with F_G = 10**(−0.4 (G − g0)) and b the background that
+all published spectra share (fit_background.py). Each cell is centred by its median and divided by its robust width, fitted once on training stars and stored with the
 model, and carries the variance of its measurement error in the same units. Whether a cell was measured
 is a bit beside it, never a number in it (docs/model.md).
 
@@ -19,6 +19,7 @@ from msacat.catalog.errors import InputRejected
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.cells import Cells
+from msacat.model.fit_background import fit_background
 from msacat.model.noise_in_flux import fit_snr_limits
 from msacat.model.synthetic_bands import SyntheticBands
 
@@ -38,6 +39,8 @@ class FeatureScaling:
     center_D: np.ndarray
     scale_D: np.ndarray  # > 0
     proxy_width_M: np.ndarray  # mag, half of the central 95 % of band − G, over 1.96: tails included
+    background_K: np.ndarray  # Gaia flux units, in every published spectrum (fit_background.py)
+    background_err_K: np.ndarray
     xp_typical_K: np.ndarray  # scaled error of a coefficient whose error is not published
     n_seen_M: np.ndarray  # training stars with a measurement of the band
     n_derived_M: np.ndarray  # ... with a synthetic magnitude from their XP
@@ -83,7 +86,15 @@ class FeatureScaling:
     def encode(self, block: StarBlock) -> Cells:
         """The scaled cells of `block` (numpy arrays inside; call `.to(device)`)."""
         derived = self.synthetic.from_spectra(block, self.through_xp_M)
-        raw = _normalise(self.features, block, self._colour_medians(), self.proxy_width_M, self.g0, derived)
+        raw = _normalise(
+            self.features,
+            block,
+            self._colour_medians(),
+            self.proxy_width_M,
+            self.g0,
+            derived,
+            self.background_K,
+        )
         M = self.n_bands
         value = (raw.value - self.center_D) / self.scale_D
         var = raw.var / self.scale_D**2 * self.noise_D**2
@@ -116,7 +127,7 @@ class FeatureScaling:
         """XP cells back to coefficients_BK in Gaia's internal flux units (float64)."""
         M = self.n_bands
         relative = value_BD[:, M:] * self.scale_D[M:] + self.center_D[M:]
-        return relative * _reference_flux(norm_B, self.g0)[:, None]
+        return relative * _reference_flux(norm_B, self.g0)[:, None] + self.background_K
 
     def coefficient_unit(self, norm_B: np.ndarray) -> np.ndarray:
         """Gaia flux units of one scaled unit of each coefficient, (B, K)."""
@@ -139,11 +150,13 @@ class _Raw:
     proxy: np.ndarray
 
 
-def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -> FeatureScaling:
+def fit_scaling(
+    features: StarFeatures, block: StarBlock, min_stars: int = 50, background: bool = True
+) -> FeatureScaling:
     """Medians and robust widths of the cells of `block`, a random sample of training stars.
 
     Bands measured in fewer than `min_stars` of them (or fewer than 1 % where the sample is small) keep a
-    width of 0.3 mag. Raises InputRejected if no star has the reference band.
+    width of 0.3 mag. background: take the one of the spectra out (methods to compare with do not know of it). Raises InputRejected if no star has the reference band.
     """
     ref = features.band_names.index(features.reference_band)
     G = block.mag_BM[:, ref].astype(np.float64)
@@ -158,7 +171,10 @@ def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -
     synthetic = SyntheticBands.of(features)
     through_xp = synthetic.has_row & (np.isfinite(block.mag_BM).sum(0) < MIN_SUPPORT)
     derived = synthetic.from_spectra(block, through_xp)
-    raw = _normalise(features, block, np.full(M, np.nan), np.zeros(M), g0, derived)
+    constant, constant_err = np.zeros((2, K if features.xp else 0))
+    if features.xp and background:
+        constant, constant_err = fit_background(features, block)
+    raw = _normalise(features, block, np.full(M, np.nan), np.zeros(M), g0, derived, constant)
     D = raw.value.shape[1]
     center, scale, proxy_width = np.zeros(D), np.full(D, 0.3), np.full(D, 0.5)
     known = raw.observed | raw.derived
@@ -196,6 +212,8 @@ def fit_scaling(features: StarFeatures, block: StarBlock, min_stars: int = 50) -
         center,
         scale,
         proxy_width[:M],
+        constant,
+        constant_err,
         xp_typical,
         raw.observed[:, :M].sum(0),
         raw.derived[:, :M].sum(0),
@@ -216,6 +234,7 @@ def _normalise(
     width_M: np.ndarray,
     g0: float,
     synthetic: tuple[np.ndarray, np.ndarray],
+    background_K: np.ndarray,
 ) -> _Raw:
     """Colours and relative coefficients, not yet centred; `synthetic` = mag and err of derived bands."""
     M = len(features.bands)
@@ -243,7 +262,7 @@ def _normalise(
 
     if features.xp:
         flux = _reference_flux(np.where(has_norm, norm, g0), g0)
-        xp = block.xp_BK.astype(np.float64) / flux[:, None]
+        xp = (block.xp_BK.astype(np.float64) - background_K) / flux[:, None]
         with np.errstate(invalid="ignore"):
             xp_err = block.xp_err_BK.astype(np.float64)
             xp_err = np.where(xp_err > 0, xp_err, np.nan) / flux[:, None]

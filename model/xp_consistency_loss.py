@@ -1,10 +1,12 @@
 """Predicted spectrum and predicted magnitudes must agree through GaiaXPy's linear map.
 
-flux = row · c + offset in maggies; relative to F_G both sides are of order one, and the difference is taken
-in flux, where a faint or negative synthetic flux is still a number. Bands without a standardised system
+flux = row · (c − background) in maggies, which for standardised systems is GaiaXPy's row · c + offset (fit_background.py);
+relative to F_G both sides are of order one, and the difference is taken in flux, where a faint or negative synthetic flux
+is still a number. Bands without a standardised system
 (`xp_offset`) get a fitted constant offset, which is reported. Band and spectrum are both free to move;
 the sigma that weighs their difference is not (it is the prediction's own, without gradient).
-Standardised SDSS u is not linear: its colour equation in g − i multiplies the flux, without gradient.
+Standardised SDSS u is not linear: its colour equation in g − i multiplies the flux, without gradient; its offset, which
+was fitted together with that equation, is no background and is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ class XpConsistency(nn.Module):
 
     row_JK: Tensor
     constant_J: Tensor
-    additive_J: Tensor
     weight_J: Tensor
     band_J: Tensor
     center_J: Tensor
@@ -45,10 +46,9 @@ class XpConsistency(nn.Module):
         measured = scaling.n_seen_M >= 1
         use = np.flatnonzero(scaling.synthetic.has_row & measured) if scaling.n_xp else np.zeros(0, int)
         n_xp_cells = len(scaling.scale_D) - M  # none where spectra are no feature
-        rows, offsets = scaling.synthetic.row_MK[use, :n_xp_cells], scaling.synthetic.offset_M[use]
+        rows = scaling.synthetic.row_MK[use, :n_xp_cells]
         unit = 10 ** (0.4 * scaling.g0)  # maggies of F_G = 1, so that fluxes are of order one
         add = {"row_JK": rows * scaling.scale_D[M:] * unit, "constant_J": rows @ scaling.center_D[M:] * unit}
-        add["additive_J"] = offsets * unit
         add["weight_J"] = np.array([bands[m].xp_weight for m in use])
         add["center_J"], add["scale_J"] = scaling.center_D[use], scaling.scale_D[use]
         add["is_reference_J"] = (use == scaling.reference).astype(float)
@@ -66,7 +66,7 @@ class XpConsistency(nn.Module):
             self.register_buffer(name, torch.tensor(array, dtype=torch.float32), persistent=False)
         self.register_buffer("band_J", torch.as_tensor(use), persistent=False)
         self.offset_J = nn.Parameter(torch.zeros(len(use)))
-        self.n_bands, self.g0 = M, scaling.g0
+        self.n_bands = M
         self.names = [bands[m].name for m in use]
 
     @property
@@ -76,8 +76,7 @@ class XpConsistency(nn.Module):
     def forward(self, mean_BD: Tensor, sd_BD: Tensor, norm_B: Tensor) -> Tensor:
         """Mean weighted Huber loss of chi over stars and bands."""
         M = self.n_bands
-        per_flux = 10 ** (0.4 * (norm_B - self.g0))[:, None]  # 1 / F_G
-        synthetic = mean_BD[:, M:] @ self.row_JK.T + self.constant_J + self.additive_J * per_flux
+        synthetic = mean_BD[:, M:] @ self.row_JK.T + self.constant_J
         if self.has_sdss_u:
             correction = self._sdss_u_correction(mean_BD[:, M:].detach())
             synthetic = synthetic * 10 ** (-0.4 * correction[:, None] * self.is_sdss_u_J)
@@ -93,11 +92,7 @@ class XpConsistency(nn.Module):
         return (nn.functional.huber_loss(chi, torch.zeros_like(chi), reduction="none") * self.weight_J).mean()
 
     def _sdss_u_correction(self, xp_BK: Tensor) -> Tensor:
-        """mag to add to the linear u, from the spectrum's g − i (xp_operators.sdss_u_colour_correction).
-
-        The standardised flux offsets of g and i (AB 22.9) are left out: at XP's depth they move g − i by
-        less than 0.01 mag.
-        """
+        """mag to add to the linear u, from the spectrum's g − i (xp_operators.sdss_u_colour_correction)."""
         flux = (xp_BK @ self.g_i_row_2K.T + self.g_i_constant_2).clamp_min(1e-4)
         colour = -2.5 * torch.log10(flux[:, 0] / flux[:, 1])
         inside = colour.clamp(*self.u_range)

@@ -56,6 +56,13 @@ def synthetic_row(key: str) -> tuple[np.ndarray, float]:
     return operators()["band_rows"][i], float(operators()["band_offsets"][i])
 
 
+def standardised_offsets() -> tuple[np.ndarray, np.ndarray]:
+    """(rows_JK, offset_J) of the bands with an offset, one linear equation each: SDSS_Std griz, PanSTARRS1_Std grizy."""
+    keys = [key for key in band_keys() if synthetic_row(key)[1] != 0 and key != _COLOUR_EQUATION_BAND]
+    rows, offsets = _rows(keys)
+    return np.asarray(rows), np.asarray(offsets)
+
+
 def synthetic_maggies(xp_BK: np.ndarray, keys: Sequence[str]) -> np.ndarray:
     """(B, M) float64 flux in maggies, sign kept; NaN where a half the band needs is missing."""
     rows_MK, offsets_M = _rows(keys)

@@ -29,7 +29,7 @@ _TABLES = ("median_colour", "colour_locus", "knn", "iterative_ridge", "missfores
            "mfa-robust")  # fmt: skip
 #: dataset -> its methods
 METHODS = {
-    "sky": (OWN, *_TABLES, "gaiaxpy", "oracle"),
+    "sky": (OWN, *_TABLES, "mfa-background", "gaiaxpy", "oracle"),
     "apogee": (
         OWN,
         PROBE,
@@ -61,6 +61,7 @@ def make_methods(
         "mlp": ResidualMlp,
         "em_gaussian": lambda: Mixture("em_gaussian", ((1, 30),), 0, conventional=True),
         "mfa": lambda: mfa,
+        "mfa-background": lambda: Mixture("mfa-background", (), 0, conventional=False, background=True),
         "mfa-robust": lambda: SharedFit("mfa-robust", mfa, MAX_DROPS),
         "gaiaxpy": SyntheticPhotometry,
     }

@@ -90,12 +90,14 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
                 error = np.where(np.isfinite(own.mag_err_BM[:, m]), own.mag_err_BM[:, m], band.typical_err)
                 error = np.hypot(error, band.floor_err)
                 yield ask(band.name, use, true, own.mag_BM[:, m].astype(float), error)
-        if case.asked_xp_B.any():
+        # Of stars too faint for a published spectrum the truth alone is known.
+        asked_xp_B = case.asked_xp_B if truth is None else case.asked_xp_B | case.asked_synthetic_B
+        if asked_xp_B.any():
             true = np.full(own.xp_BK.shape, np.nan) if truth is None else truth.xp_BK
             known, flux = own.xp_BK if truth is None else true, 10 ** (-0.4 * g)[:, None]
-            stars = case.asked_xp_B & (kind == "star")
-            unit = (known / flux)[stars if stars.any() else case.asked_xp_B].std(0) * flux
-            yield ask("xp", case.asked_xp_B, true, own.xp_BK.astype(float), own.xp_err_BK, unit)
+            stars = asked_xp_B & (kind == "star")
+            unit = (known / flux)[stars if stars.any() else asked_xp_B].std(0) * flux
+            yield ask("xp", asked_xp_B, true, own.xp_BK.astype(float), own.xp_err_BK, unit)
         for quantity, (band_name, _) in SYNTHETIC.items():
             if truth is not None and case.asked_synthetic_B.any() and band_name in data.features.band_names:
                 true = truth.mag_BM[:, data.features.band_names.index(band_name)]
@@ -118,7 +120,7 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
         sigma = (
             np.full(guess.xp_BK.shape, np.nan) if guess.xp_err68_BK is None else guess.xp_err68_BK / ONE_68
         )
-        endless_B = np.isinf(sigma).any(1)  # nobody to learn errors from
+        endless_B = np.any(np.isinf(sigma), axis=1)  # nobody to learn errors from
         mag, error = synthetic_magnitudes(
             guess.xp_BK, [SYNTHETIC[quantity][1]], np.where(endless_B[:, None], 0, sigma)
         )

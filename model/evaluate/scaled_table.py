@@ -30,7 +30,7 @@ class ScaledTable:
 
     @staticmethod
     def fit(train: StarBlock, features: StarFeatures) -> ScaledTable:
-        scaling = fit_scaling(features, train)
+        scaling = fit_scaling(features, train, background=False)
         if not features.xp:
             return ScaledTable(scaling, np.zeros(0), np.zeros(0), np.zeros((0, 0)), np.zeros(0))
         cells = scaling.encode(train)

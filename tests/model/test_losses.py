@@ -142,7 +142,7 @@ def true_cells(sky, scaling, n=200):
     """Scaled noise-free cells of the first stars and their true G."""
     G = sky.mag_BM[:n, 0]
     mag = sky.mag_BM[:n] - np.where(np.arange(scaling.n_bands) == 0, 0.0, G[:, None])
-    xp = sky.xp_BK[:n] / 10 ** (-0.4 * (G - scaling.g0))[:, None]
+    xp = (sky.xp_BK[:n] - scaling.background_K) / 10 ** (-0.4 * (G - scaling.g0))[:, None]
     value = (np.concatenate([mag, xp], 1) - scaling.center_D) / scaling.scale_D
     return torch.tensor(value, dtype=torch.float32), torch.tensor(G, dtype=torch.float32)
 
@@ -180,14 +180,16 @@ def test_negative_synthetic_flux_has_a_finite_gradient(sky, scaling):
     assert torch.isfinite(loss) and torch.isfinite(value.grad).all()
 
 
-def test_standardised_sdss_u_agrees_through_its_colour_equation(sky):
+def test_standardised_sdss_u_agrees_through_its_colour_equation(sky, background):
     from dataclasses import replace
 
-    from msacat.catalog.xp.xp_operators import synthetic_magnitudes
+    from msacat.catalog.xp.xp_operators import sdss_u_colour_correction, synthetic_magnitudes, synthetic_row
 
     u = replace(sky.features.bands[3], name="sdss_u", survey="sdss_dr13", xp="SDSS_Std:u", xp_weight=0.2)
     features = replace(sky.features, bands=(*sky.features.bands[:3], u, *sky.features.bands[4:]))
-    truth, _ = synthetic_magnitudes(sky.xp_BK, ["SDSS_Std:u"])
+    g_i, _ = synthetic_magnitudes(sky.xp_BK, ["SDSS_Std:g", "SDSS_Std:i"])
+    linear = -2.5 * np.log10((sky.xp_BK - background) @ synthetic_row("SDSS_Std:u")[0])
+    truth = (linear + sdss_u_colour_correction(g_i[:, 0] - g_i[:, 1])[0])[:, None]
     stars = replace(sky.stars, mag_BM=sky.stars.mag_BM.copy())
     stars.mag_BM[:, 3] = truth[:, 0]
     scaling = fit_scaling(features, stars)

@@ -36,7 +36,7 @@ class DirectRegression(Method):
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
     ) -> None:
-        self.scaling = fit_scaling(features, train)
+        self.scaling = fit_scaling(features, train, background=False)
         self.models: dict[str, Predict] = {}
         learned, chosen = (self._targets(part, features, regime, seed) for part in (train, calibrate))
         for target, (x, y) in learned.items():

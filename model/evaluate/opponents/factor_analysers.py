@@ -30,9 +30,18 @@ class Mixture(Method):
 
     sizes      (components, latent) to choose among on calibration cells; () = by the number of stars
     max_drops  visible cells a star may lose when the others disown them
+    background  given what the product knows of the spectra's background (fit_background.py)
     """
 
-    def __init__(self, name: str, sizes: tuple[tuple[int, int], ...], max_drops: int, conventional: bool):
+    def __init__(
+        self,
+        name: str,
+        sizes: tuple[tuple[int, int], ...],
+        max_drops: int,
+        conventional: bool,
+        background: bool = False,
+    ):
+        self.background = background
         self.name, self.sizes, self.max_drops, self.conventional = name, sizes, max_drops, conventional
         self.scaling: FeatureScaling
         self.prior: MixturePrior
@@ -45,7 +54,7 @@ class Mixture(Method):
             "max_stars": MAX_STARS,
             "passes": LEAST_PASSES,
             "chosen_by": f"likelihood of hidden cells, {MAX_CHOOSING} stars",
-        }
+        } | ({"background": True} if self.background else {})
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int
@@ -56,7 +65,7 @@ class Mixture(Method):
         self._fitted_to = fitted_to
         chosen = np.random.default_rng(seed).permutation(len(train))[:MAX_STARS]
         sample = train.take(np.sort(chosen))
-        self.scaling = fit_scaling(features, sample)
+        self.scaling = fit_scaling(features, sample, background=self.background)
         cells = self.scaling.encode(sample).to(torch.device("cpu"))
         sizes = self.sizes
         if not sizes:
