@@ -19,8 +19,9 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
     """DSN of a store that holds these files and nothing else.
 
     Without `dsn` the database evaluation_<name> on the private server: kept if the evaluation does not come to its
-    end, so that it can go on, else dropped (a server that was not running is stopped again, unless others have come to use it). Raises UsageError for a
-    `dsn` whose store holds other files, StoreLocked where another evaluation is at work in a temporary one.
+    end, so that it can go on, else dropped. A server that was not running is stopped again, unless others have come
+    to use it. Raises UsageError for a `dsn` whose store holds other files, StoreLocked where another evaluation is
+    at work in a temporary one.
     """
     from msacat.catalog.server.advisory_lock import advisory_lock
     from msacat.catalog.server.connect import connect

@@ -16,6 +16,7 @@ from msacat.model.calibrate_intervals import COEFFICIENT_GROUP_K, N_GROUPS
 from msacat.model.cells import CellTensors
 from msacat.model.deconvolve_errors import Residuals, fit_noise
 from msacat.model.mixture_prior import MixturePrior
+from msacat.model.scale_features import FeatureScaling
 
 MAX_DROPS = 3  # wrong measurements are not noise
 BATCH = 1024
@@ -24,11 +25,16 @@ LEAST, MOST = 1.0, 3.0
 
 
 @torch.no_grad()
-def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np.ndarray:
+def fit_noise_scale(prior: MixturePrior, cells: CellTensors, scaling: FeatureScaling) -> np.ndarray:
     """Real over stated error of every cell, noise_D >= 1; 1 where errors are unpublished, right, or beyond telling.
 
-    `cells`: stars that the prior was not fitted to. Its own it knows by part of their noise.
+    `cells`: stars that the prior was not fitted to. Its own it knows by part of their noise. Bands whose errors are known
+    from stars listed twice are left as they are. Zero points are no part of what is scaled: alike for all stars, they
+    count as spread.
     """
+    n_bands = scaling.n_bands
+    shared = np.zeros(scaling.n_cells)
+    shared[:n_bands] = (scaling.zero_point_M / scaling.scale_D[:n_bands]) ** 2
     deviation, spread, noise, use = [], [], [], []
     for start in range(0, len(cells), BATCH):
         rows = slice(start, start + BATCH)
@@ -36,12 +42,12 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, n_bands: int) -> np
         believed = prior.posterior(x, s, cells.observed_BD[rows], MAX_DROPS).visible_BD
         residual, variance = prior.leave_one_out(x, s, believed)
         deviation.append(residual.double().cpu().numpy())
-        spread.append((variance - s).clamp_min(1e-12).sqrt().double().cpu().numpy())
-        noise.append(s.double().cpu().numpy())
+        spread.append(np.sqrt((variance - s).clamp_min(1e-12).double().cpu().numpy() + shared))
+        noise.append((s.double().cpu().numpy() - shared).clip(1e-12))
         use.append((believed & cells.stated[rows]).cpu().numpy())
     parts = [np.concatenate(a) for a in (deviation, spread, noise, use)]
     found = np.ones(parts[0].shape[1])
-    groups = [np.array([m]) for m in range(n_bands)]
+    groups = [np.array([m]) for m in np.flatnonzero(~scaling.features.err_settled)]
     if len(found) > n_bands:
         groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
     for columns in groups:

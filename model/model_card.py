@@ -83,7 +83,14 @@ def model_card(model: StoredModel) -> str:
     for m, band in enumerate(features.bands):
         f = model.calibration.band_VMTX[0, m]
         lines.append(f"| {band.name} | " + " | ".join(f"{x[1]:.2f} / {x[0]:.2f}" for x in f) + " |")
-    noise = model.network.scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
+    noise = (
+        features.err_scales * model.network.scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
+    )
+    wandering = [
+        (band.name, scatter)
+        for band, scatter in zip(features.bands, scaling.zero_point_M, strict=True)
+        if scatter > 0
+    ]
     shares = model.network.wrong_shares()[: len(features.bands)].tolist()
     # Learned from hidden cells that were measured: the reference band is never hidden.
     learned = scaling.supported_bands & (np.arange(len(features.bands)) != scaling.reference)
@@ -102,9 +109,20 @@ def model_card(model: StoredModel) -> str:
         "",
         "## Real over stated errors",
         "",
-        "Fitted from the stars themselves, floors included; the stated errors stay as they are in the tables.",
+        "From stars that their survey lists twice (*), else fitted from the stars themselves, floors included; the stated "
+        "errors stay as they are in the tables.",
         "",
-        ", ".join(f"{band.name} {k:.2f}" for band, k in zip(features.bands, noise, strict=True)),
+        ", ".join(
+            f"{band.name} {k:.2f}{'*' * (band.err_scale is not None)}"
+            for band, k in zip(features.bands, noise, strict=True)
+        ),
+        "",
+        "## Zero points",
+        "",
+        "Scatter of a band's zero point from one sky cell (HEALPix level 5) to the next, mag; it counts as noise of what was",
+        "measured. Bands whose zero point is seen to wander: "
+        + (", ".join(f"{name} {scatter:.4f}" for name, scatter in wandering) or "none")
+        + ".",
         "",
         "## Wrong measurements",
         "",

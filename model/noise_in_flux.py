@@ -51,13 +51,18 @@ class FluxNoise(nn.Module):
     limit_J: Tensor  # S/N by the real error, of the bands `limited_J`
 
     def __init__(
-        self, features: StarFeatures, scale_M: np.ndarray, noise_M: np.ndarray, snr_limit_M: np.ndarray
+        self,
+        features: StarFeatures,
+        scale_M: np.ndarray,
+        noise_M: np.ndarray,
+        zero_point_M: np.ndarray,
+        snr_limit_M: np.ndarray,
     ):
-        """scale_M mag per scaled unit; noise_M real over stated error; snr_limit_M stated S/N, 0 without."""
+        """scale_M mag per scaled unit; noise_M real over stated error; zero_point_M mag; snr_limit_M stated S/N, 0 without."""
         super().__init__()
         unit = scale_M.copy()
         unit[features.band_names.index(features.reference_band)] = 0.0  # all else is counted from it
-        floor = np.array([b.floor_err for b in features.bands]) / scale_M * noise_M
+        floor = np.hypot(np.array([b.floor_err for b in features.bands]) * noise_M, zero_point_M) / scale_M
         self.register_buffer("unit_M", torch.as_tensor(unit).float(), persistent=False)
         self.register_buffer("floor_var_M", torch.as_tensor(floor**2).float(), persistent=False)
         self.limited_J = np.flatnonzero((snr_limit_M > 0) & (unit > 0)).tolist()

@@ -49,6 +49,9 @@ class FeatureScaling:
     err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
     through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra
     noise_D: np.ndarray  # real over stated error (fit_noise_scale.py); 1 until fitted
+    zero_point_M: (
+        np.ndarray
+    )  # mag, scatter of the band's zero point over the sky (fit_zero_points.py); 0 until fitted
     snr_limit_M: np.ndarray  # S/N from which the survey lists a star (noise_in_flux.py); 0 = no sharp limit
     synthetic: SyntheticBands
 
@@ -98,6 +101,7 @@ class FeatureScaling:
         M = self.n_bands
         value = (raw.value - self.center_D) / self.scale_D
         var = raw.var / self.scale_D**2 * self.noise_D**2
+        var[:, :M] += np.where(raw.observed[:, :M], (self.zero_point_M / self.scale_D[:M]) ** 2, 0.0)
         if self.features.xp:
             missing_err = raw.observed[:, M:] & ~np.isfinite(var[:, M:])
             var[:, M:] = np.where(missing_err, self.xp_typical_K**2, var[:, M:] + XP_FLOOR**2)
@@ -222,6 +226,7 @@ def fit_scaling(
         table,
         through_xp,
         np.ones(D),
+        np.zeros(M),
         fit_snr_limits(block),
         synthetic,
     )
@@ -240,7 +245,7 @@ def _normalise(
     M = len(features.bands)
     ref = features.band_names.index(features.reference_band)
     mag = block.mag_BM.astype(np.float64)
-    err = block.mag_err_BM.astype(np.float64)
+    err = block.mag_err_BM.astype(np.float64) * features.err_scales
     measured = np.isfinite(mag) & (np.abs(mag) < 60)
     norm, proxy, norm_var = _normaliser(features, mag, measured, colour_M, width_M)
     has_norm = np.isfinite(norm)

@@ -55,7 +55,11 @@ class StarNetwork(nn.Module):
         self.consistency = XpConsistency(scaling)
         M = scaling.n_bands
         self.flux_noise = FluxNoise(
-            scaling.features, scaling.scale_D[:M], scaling.noise_D[:M], scaling.snr_limit_M
+            scaling.features,
+            scaling.scale_D[:M],
+            scaling.noise_D[:M],
+            scaling.zero_point_M,
+            scaling.snr_limit_M,
         )
         self.wrong_logit_D = nn.Parameter(torch.full((scaling.n_cells,), OUTLIER_LOGIT))
         self.label_offset_L = nn.Parameter(torch.zeros(len(scaling.features.labels)))

@@ -26,6 +26,7 @@ from msacat.model.devices import Workers, choose_autocast, choose_device
 from msacat.model.finish_training import finish_training
 from msacat.model.fit_mixture import enough_passes, fit_mixture
 from msacat.model.fit_noise_scale import fit_noise_scale
+from msacat.model.fit_zero_points import fit_zero_points
 from msacat.model.hide_features import HiddenBatch
 from msacat.model.label_scaling import LabelScaling, fit_label_scaling
 from msacat.model.mixture_prior import MixturePrior, Posterior
@@ -121,7 +122,7 @@ class _Run:
         scaling = fit_scaling(self.stream.features, sample)
         labels = fit_label_scaling(self.stream.features, sample)
         budget = None if self.config.minutes is None else PRIOR_SHARE * 60 * self.config.minutes
-        scaling = replace(scaling, noise_D=self._noise_scale(scaling, sample, budget))
+        scaling = self._with_noise(scaling, sample, budget)
         prior = fit_mixture(
             scaling.encode(sample).to(self.device),
             self.config.components,
@@ -135,17 +136,18 @@ class _Run:
         self.workers.same_as_first(list(self.model.state_dict().values()))
         self.notes += what_is_skipped(self.model)
 
-    def _noise_scale(self, scaling: FeatureScaling, sample: StarBlock, budget: float | None) -> np.ndarray:
-        """Real over stated errors, by a small prior fitted for the purpose to other stars than it judges."""
+    def _with_noise(self, scaling: FeatureScaling, sample: StarBlock, budget: float | None) -> FeatureScaling:
+        """Zero points, and real over stated errors, by a small prior fitted for the purpose to other stars than it judges."""
         n = min(len(sample) // 2, NOISE_STARS)
-        fitted, judged = (
-            scaling.encode(sample.take(np.arange(start, start + n))).to(self.device) for start in (0, n)
-        )
+        fitted, judged = (sample.take(np.arange(start, start + n)) for start in (0, n))
         small = fit_mixture(
-            fitted, None, None, self.config.seed, NOISE_PASSES,
+            scaling.encode(fitted).to(self.device), None, None, self.config.seed, NOISE_PASSES,
             check=self._stop_before_first_step, seconds=None if budget is None else budget / 4,
         )  # fmt: skip
-        return fit_noise_scale(small, judged, scaling.n_bands)
+        cells = scaling.encode(judged).to(self.device)
+        scaling = replace(scaling, zero_point_M=fit_zero_points(small, cells, judged.source_id_B, scaling))
+        cells = scaling.encode(judged).to(self.device)
+        return replace(scaling, noise_D=fit_noise_scale(small, cells, scaling))
 
     def _sample(self) -> StarBlock:
         """The first stars of epoch 0, in random order by contract: a random sample."""

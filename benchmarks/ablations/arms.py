@@ -93,7 +93,10 @@ def _network(kind: Callable[..., Autoencoder]) -> Callable[[], AbstractContextMa
 MARGINAL = (
     lambda: patch.object(train_autoencoder, "fit_mixture", _no_mixture),
     lambda: patch.object(
-        train_autoencoder, "fit_noise_scale", lambda prior, cells, n: np.ones(cells.value_BD.shape[1])
+        train_autoencoder, "fit_noise_scale", lambda prior, cells, scaling: np.ones(cells.value_BD.shape[1])
+    ),
+    lambda: patch.object(
+        train_autoencoder, "fit_zero_points", lambda prior, cells, ids, scaling: np.zeros(scaling.n_bands)
     ),
 )
 MAE = _network(partial(TokenTransformer, sees_hidden=False))

@@ -26,7 +26,8 @@ MEANT = {
     "xp_hidden": "the spectrum hidden; NMAD over 110 coefficients, in units of their scatter",
     "xp_and_survey_hidden": "the spectrum and a survey hidden",
     "faint_survey_hidden": "a survey hidden, G > 17.65: beyond the XP limit",
-    "faint_xp_one_survey_seen": "17.65 < G < 19: synthetic PS1 g r i z of the predicted spectrum; Gaia, the infrared and one optical survey seen",
+    "faint_xp_one_survey_seen": "17.65 < G < 19: the predicted spectrum (xp: its coefficients; g r i z: its synthetic PS1 magnitudes); Gaia, the "
+    "infrared and one optical survey seen",
     "faint_xp_infrared_seen": "17.65 < G < 19: the same, Gaia, 2MASS and CatWISE seen alone",
     "labels_xp_seen": "[Fe/H] in dex, from spectrum and magnitudes",
     "labels_magnitudes_seen": "[Fe/H] in dex, from the magnitudes alone",
@@ -43,7 +44,8 @@ simulated skies values are compared with the **truth**, on real stars with what 
 |d − median d| of d = imputed − true, mag; as one number its geometric mean over bands with at least {FEWEST_IN_MEAN}
 test stars. *÷ conventional*: the best of those of colour locus, kNN, ridge, forests, boosting and EM-Gaussian that stand in
 the same table; one that does not stand there was not run, and might be better; a seed without them is left out. *÷ MFA*: the mixture
-of factor analysers, its robust form wherever stars are not clean. *worst band*: largest ratio to the MFA of a band with
+of factor analysers, its robust form wherever stars are not clean. *mfa-background*: the same mixture, fitted to spectra
+from which the constant flux that all published ones lack has been taken, as ours is. *worst band*: largest ratio to the MFA of a band with
 2,000 test stars, less two bootstrap errors. 68 %, 95 %: share of truths inside the stated intervals. *invented*: share
 further off than 5 stated errors or than 0.5 mag. Methods without error bars of their own are given those their residuals
 on calibration stars deserve. *oracle* (in a table of its own, of a few test stars): the posterior over very many noise-free

@@ -22,6 +22,8 @@ class AnswerFiles:
             return None
         with np.load(path, allow_pickle=False) as file:
             quantities = dict.fromkeys(name.split(":")[0] for name in file.files)
+            if any(f"{q}:{name}" not in file for q in quantities for name in Answers.__dataclass_fields__):
+                return None  # of a version that asked for less
             return {q: Answers(*(file[f"{q}:{name}"].astype(float) for name in Answers.__dataclass_fields__))
                     for q in quantities}  # fmt: skip
 

@@ -24,6 +24,8 @@ class Guess:
     noise_M, noise_K
              how much larger than published the method holds the errors of a band or coefficient to be: its intervals
              of *observed* values; None: as published
+    zero_point_M
+             what it adds to that in quadrature, mag; None: nothing
     """
 
     mag_BM: np.ndarray
@@ -37,6 +39,7 @@ class Guess:
     fe_h_err95_B: np.ndarray | None = None
     noise_M: np.ndarray | None = None
     noise_K: np.ndarray | None = None
+    zero_point_M: np.ndarray | None = None
 
 
 class Method:

@@ -49,13 +49,14 @@ class Asked:
 class Answers:
     """What a method said to the same N questions; NaN = nothing. err68, err95: half-widths of its intervals.
 
-    noise: how many times the published error it takes the observed value's to be
+    noise: how many times the published error it takes the observed value's to be; shared: what adds to that in quadrature
     """
 
     value: np.ndarray
     err68: np.ndarray
     err95: np.ndarray
     noise: np.ndarray
+    shared: np.ndarray
 
 
 @dataclass
@@ -87,7 +88,8 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
             true = none_B if truth is None else truth.mag_BM[:, m]
             use = case.asked_BM[:, m] & (np.isfinite(true) | (truth is None))
             if use.any():
-                error = np.where(np.isfinite(own.mag_err_BM[:, m]), own.mag_err_BM[:, m], band.typical_err)
+                error = data.features.err_scales[m] * own.mag_err_BM[:, m]
+                error = np.where(np.isfinite(error), error, band.typical_err)
                 error = np.hypot(error, band.floor_err)
                 yield ask(band.name, use, true, own.mag_BM[:, m].astype(float), error)
         # Of stars too faint for a published spectrum the truth alone is known.
@@ -110,6 +112,7 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
     """What a guess about the question's case says."""
     use, unit, quantity = question.use_B, question.unit, question.quantity
     noise: np.ndarray | float = 1.0
+    shared = 0.0
     found: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
     if quantity == "xp":
         found = guess.xp_BK, guess.xp_err68_BK, guess.xp_err95_BK
@@ -129,10 +132,11 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
     else:
         m = band_names.index(quantity)
         noise = 1.0 if guess.noise_M is None else guess.noise_M[m]
+        shared = 0.0 if guess.zero_point_M is None else guess.zero_point_M[m]
         found = guess.mag_BM[:, m], _column(guess.mag_err68_BM, m), _column(guess.mag_err95_BM, m)
     shape = question.asked.observed.shape
     value, err68, err95 = (np.full(shape, np.nan) if a is None else a[use] / unit for a in found)
-    return Answers(value, err68, err95, np.broadcast_to(noise, shape))
+    return Answers(value, err68, err95, np.broadcast_to(noise, shape), np.full(shape, shared))
 
 
 def _column(array_BM: np.ndarray | None, m: int) -> np.ndarray | None:

@@ -43,10 +43,18 @@ def test_a_file_that_holds_no_stars_is_refused(tmp_path):
 def test_answers_come_back(tmp_path):
     files = AnswerFiles(tmp_path / "answers")
     assert files.load("k") is None
-    said = {"xp": Answers(*np.random.default_rng(0).normal(size=(4, 5, 110)))}
+    said = {"xp": Answers(*np.random.default_rng(0).normal(size=(5, 5, 110)))}
     files.save("k", said)
     np.testing.assert_allclose(files.load("k")["xp"].err95, said["xp"].err95, rtol=1e-6)
     assert [p.name for p in files.folder.iterdir()] == ["k.npz"]
+
+
+def test_answers_of_an_older_version_are_asked_for_anew(tmp_path):
+    files = AnswerFiles(tmp_path)
+    np.savez(
+        tmp_path / "k.npz", **{f"ps1_g:{name}": np.zeros(3) for name in ("value", "err68", "err95", "noise")}
+    )
+    assert files.load("k") is None
 
 
 def test_records_are_kept_and_replaced_by_newer_ones(tmp_path):

@@ -31,7 +31,9 @@ def _noise(noise_M: np.ndarray | None = None, limit: float = 0.0) -> FluxNoise:
         for name, nm in (("g", 600.0), ("j", 1235.0), ("ks", 2159.0))
     )
     features = StarFeatures("g", bands, (), (), xp=False)
-    return FluxNoise(features, SCALE, np.ones(3) if noise_M is None else noise_M, np.array([0.0, limit, 0.0]))
+    return FluxNoise(
+        features, SCALE, np.ones(3) if noise_M is None else noise_M, np.zeros(3), np.array([0.0, limit, 0.0])
+    )
 
 
 def _all_stated(value: torch.Tensor) -> torch.Tensor:
@@ -193,7 +195,9 @@ def test_training_compares_in_flux_and_counts_what_was_left_out(trained: Path, s
     network = load_model(trained, torch.device("cpu")).network
     scaling, M = network.scaling, network.scaling.n_bands
     limit = np.where(np.arange(M) == scaling.reference, 0.0, 5.0)
-    network.flux_noise = FluxNoise(scaling.features, scaling.scale_D[:M], scaling.noise_D[:M], limit)
+    network.flux_noise = FluxNoise(
+        scaling.features, scaling.scale_D[:M], scaling.noise_D[:M], scaling.zero_point_M, limit
+    )
     block = sky.stars.take(np.arange(400))
     label, label_err = network.labels.encode(block.label_BL, block.label_err_BL)
     hidden = hide(scaling.encode(block), scaling, np.random.default_rng(2), network.config.hiding)

@@ -28,7 +28,7 @@ def noisy(new_sky):
 def noise_of(features, block) -> np.ndarray:
     scaling = fit_scaling(features, block)
     cells = scaling.encode(block).to(torch.device("cpu"))
-    return fit_noise_scale(fit_mixture(cells, 4, 8, 0, 5), cells, scaling.n_bands)
+    return fit_noise_scale(fit_mixture(cells, 4, 8, 0, 5), cells, scaling)
 
 
 def test_understated_errors_are_found_and_honest_ones_left(noisy):

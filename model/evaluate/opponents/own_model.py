@@ -43,7 +43,7 @@ class OwnModel(Method):
 
     def predict(self, block: StarBlock) -> Guess:
         found = self.model.predict(block)
-        noise_M, noise_K = self._noise()
+        noise_M, noise_K, zero_point_M = self._noise()
         xp_err = found.xp_err_BK.astype(np.float64)
         fe_h_err = 0.5 * (found.fe_h_hi_B - found.fe_h_lo_B).astype(np.float64)
         return Guess(
@@ -58,15 +58,23 @@ class OwnModel(Method):
             fe_h_err * ONE_95 / ONE_68,
             noise_M,
             noise_K,
+            zero_point_M,
         )
 
-    def _noise(self) -> tuple[np.ndarray, np.ndarray]:
-        """Real over published error as the model fitted it, of the bands asked for and of the coefficients."""
-        scaling = self.model.scaling
-        fitted = scaling.noise_D[: scaling.n_bands] * self.model.stored.calibration.noise_M
-        known = dict(zip(scaling.features.band_names, fitted, strict=True))
-        bands = np.array([known.get(name, 1.0) for name in self.model.features.band_names])
-        return bands, scaling.noise_D[scaling.n_bands :] if scaling.features.xp else np.ones(K)
+    def _noise(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Real over published error as the model fitted it, of the bands asked for and of the coefficients; zero points, mag."""
+        scaling, again_M = self.model.scaling, self.model.stored.calibration.noise_M
+        asked = self.model.features.band_names
+
+        def of_asked(fitted_M: np.ndarray, unknown: float) -> np.ndarray:
+            known = dict(zip(scaling.features.band_names, fitted_M, strict=True))
+            return np.array([known.get(name, unknown) for name in asked])
+
+        return (
+            of_asked(scaling.noise_D[: scaling.n_bands] * again_M, 1.0),
+            scaling.noise_D[scaling.n_bands :] if scaling.features.xp else np.ones(K),
+            of_asked(scaling.zero_point_M * again_M, 0.0),
+        )
 
 
 class TrainedHere(Method):
