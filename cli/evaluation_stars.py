@@ -110,7 +110,6 @@ def _read_parts(store: str, seed: int) -> tuple[Any, dict, int]:
     from msacat.catalog.server.connect import connect
     from msacat.catalog.store.register_survey import reference_spec, registered_specs
     from msacat.catalog.store.star_view import star_features
-    from msacat.catalog.stream.repeat_observations import with_error_scales
     from msacat.catalog.stream.split_sky import make_split
     from msacat.catalog.stream.stream_stars import StarStream, drop_blocks, pack_blocks
     from msacat.catalog.stream.training_ready import without_empty_surveys
@@ -120,7 +119,6 @@ def _read_parts(store: str, seed: int) -> tuple[Any, dict, int]:
         specs, reference = registered_specs(conn), reference_spec(conn)
         assert reference is not None
         features = without_empty_surveys(conn, specs, star_features(conn, specs))
-        features = with_error_scales(conn, specs, features)
         split_id = make_split(conn, reference.name, seed)
         conn.commit()
         pack_blocks(store, BLOCKS, features, split_id, seed)

@@ -50,7 +50,7 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
         with connect(server.dsn_of("postgres"), autocommit=True) as conn:
             conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
     finally:
-        if not was_running:
+        if not was_running and server.status().state == "running":
             if jobs := server.connected_jobs():
                 say(f"The private server runs on for {len(jobs)} others: stop it with `msacat db stop`.")
             else:

@@ -139,7 +139,6 @@ def _new_job(conn: Any, name: str, config: dict[str, Any], where: str | None, sp
     from msacat.catalog.store.register_survey import reference_spec, registered_specs
     from msacat.catalog.store.star_view import star_features
     from msacat.catalog.stream.model_ledger import clear_failed, start_model
-    from msacat.catalog.stream.repeat_observations import with_error_scales
     from msacat.catalog.stream.split_sky import load_split, make_split
     from msacat.catalog.stream.star_rows import condition
     from msacat.catalog.stream.training_ready import without_empty_surveys
@@ -153,7 +152,6 @@ def _new_job(conn: Any, name: str, config: dict[str, Any], where: str | None, sp
     specs, reference = registered_specs(conn), reference_spec(conn)
     assert reference is not None
     features = without_empty_surveys(conn, specs, star_features(conn, specs))
-    features = with_error_scales(conn, specs, features)
     split_id = load_split(conn, split) if split else make_split(conn, reference.name, chosen.seed)
     model_id = start_model(conn, name, folder, features, chosen.to_json(), split_id, where)
     if folder.exists():

@@ -81,19 +81,14 @@ def g_bin(g_B: np.ndarray) -> np.ndarray:
     return np.digitize(np.nan_to_num(g_B, nan=30.0), G_EDGES)
 
 
-def fit_calibration(
-    held: HeldOut, n_bands: int, n_labels: int, settled_M: np.ndarray | None = None
-) -> Calibration:
-    """Factors from held-out predictions of stars that trained nothing.
-
-    settled_M: bands whose noise is known from stars listed twice (repeat_observations.py): it is not fitted.
-    """
+def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
+    """Factors from held-out predictions of stars that trained nothing."""
     M, T, L = n_bands, len(G_EDGES) + 1, n_labels
     t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
     band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
     cells = _Cells(held)
     noise = np.ones(M)
-    for m in range(M) if settled_M is None else np.flatnonzero(~settled_M):
+    for m in range(M):
         use = held.scored_BD[:, m]
         noise[m] = fit_noise(cells.of(use, m), cells.even(t[use]))
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2

@@ -80,7 +80,7 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
     whole = HeldOut.concatenate(held) if held else HeldOut.of_nobody(model.scaling.n_cells, M, L)
     kept_SXM = measure_kept(whole)
     model.kept_SXM.copy_(torch.as_tensor(kept_SXM))
-    return fit_calibration(whole.keeping(kept_SXM), M, L, features.err_settled)
+    return fit_calibration(whole.keeping(kept_SXM), M, L)
 
 
 def _code_version() -> str:

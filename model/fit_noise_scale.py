@@ -28,9 +28,8 @@ LEAST, MOST = 1.0, 3.0
 def fit_noise_scale(prior: MixturePrior, cells: CellTensors, scaling: FeatureScaling) -> np.ndarray:
     """Real over stated error of every cell, noise_D >= 1; 1 where errors are unpublished, right, or beyond telling.
 
-    `cells`: stars that the prior was not fitted to. Its own it knows by part of their noise. Bands whose errors are known
-    from stars listed twice are left as they are. Zero points are no part of what is scaled: alike for all stars, they
-    count as spread.
+    `cells`: stars that the prior was not fitted to. Its own it knows by part of their noise. Zero points are no part of
+    what is scaled: alike for all stars, they count as spread.
     """
     n_bands = scaling.n_bands
     shared = np.zeros(scaling.n_cells)
@@ -47,7 +46,7 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, scaling: FeatureSca
         use.append((believed & cells.stated[rows]).cpu().numpy())
     parts = [np.concatenate(a) for a in (deviation, spread, noise, use)]
     found = np.ones(parts[0].shape[1])
-    groups = [np.array([m]) for m in np.flatnonzero(~scaling.features.err_settled)]
+    groups = [np.array([m]) for m in range(n_bands)]
     if len(found) > n_bands:
         groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
     for columns in groups:

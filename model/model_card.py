@@ -83,9 +83,7 @@ def model_card(model: StoredModel) -> str:
     for m, band in enumerate(features.bands):
         f = model.calibration.band_VMTX[0, m]
         lines.append(f"| {band.name} | " + " | ".join(f"{x[1]:.2f} / {x[0]:.2f}" for x in f) + " |")
-    noise = (
-        features.err_scales * model.network.scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
-    )
+    noise = model.network.scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
     wandering = [
         (band.name, scatter)
         for band, scatter in zip(features.bands, scaling.zero_point_M, strict=True)
@@ -109,13 +107,9 @@ def model_card(model: StoredModel) -> str:
         "",
         "## Real over stated errors",
         "",
-        "From stars that their survey lists twice (*), else fitted from the stars themselves, floors included; the stated "
-        "errors stay as they are in the tables.",
+        "Fitted from the stars themselves, floors included; the stated errors stay as they are in the tables.",
         "",
-        ", ".join(
-            f"{band.name} {k:.2f}{'*' * (band.err_scale is not None)}"
-            for band, k in zip(features.bands, noise, strict=True)
-        ),
+        ", ".join(f"{band.name} {k:.2f}" for band, k in zip(features.bands, noise, strict=True)),
         "",
         "## Zero points",
         "",

@@ -212,10 +212,9 @@ class StarModel:
 
     def _agreeing(self, xp, xp_err, mag, err68, measured, suspect) -> np.ndarray:
         """The spectra moved towards the star's magnitudes; a measured one that the others disown has no say."""
-        features = self.scaling.features
-        typical, floor = np.array([(b.typical_err, b.floor_err) for b in features.bands]).T
-        error = np.where(measured, features.err_scales * err68, err68)
-        error = np.where(np.isfinite(error), error, typical)
+        bands = self.scaling.features.bands
+        typical, floor = np.array([(b.typical_err, b.floor_err) for b in bands]).T
+        error = np.where(np.isfinite(err68), err68, typical)
         error = np.where(measured, np.hypot(error, floor), error)
         return reconcile_spectra(xp, xp_err, mag, error, ~(measured & suspect), self.scaling)
 

@@ -245,7 +245,7 @@ def _normalise(
     M = len(features.bands)
     ref = features.band_names.index(features.reference_band)
     mag = block.mag_BM.astype(np.float64)
-    err = block.mag_err_BM.astype(np.float64) * features.err_scales
+    err = block.mag_err_BM.astype(np.float64)
     measured = np.isfinite(mag) & (np.abs(mag) < 60)
     norm, proxy, norm_var = _normaliser(features, mag, measured, colour_M, width_M)
     has_norm = np.isfinite(norm)

@@ -180,8 +180,6 @@ def _allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
         ]
         if (cut.removes, cut.bands, cut.labels) != (kept.removes, kept.bands, kept.labels):
             changes.append(f"quality bit {cut.bit} ({cut.name}) removes something else")
-        if cut.repeat != kept.repeat:
-            changes.append(f"quality bit {cut.bit} ({cut.name}) marks repeats differently")
     changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
     new_bands = {b.name: b for b in new.bands}
     for band in old.bands:

@@ -204,11 +204,6 @@ def removing_mask(spec: SurveySpec) -> int:
     return _mask(q for q in spec.quality if q.removes and not q.bands and not q.labels)
 
 
-def repeat_mask(spec: SurveySpec) -> int:
-    """Bits of rows that are sound, but further observations of an object."""
-    return _mask(q for q in spec.quality if q.repeat)
-
-
 def band_mask(spec: SurveySpec, column: str) -> int:
     """Bits that make this column NULL in the _clean view: a magnitude, a label, or the error of one."""
     parts = {b.name for b in spec.bands if column in (b.mag, b.err)}

@@ -24,9 +24,6 @@ class BandFeature:
     xp_weight: float = 1.0
     xp_offset: bool = False
     xp_shift: float = 0.0  # mag, added to the row's synthetic magnitude
-    err_scale: float | None = (
-        None  # real over stated error, floor apart, from stars listed twice; None: not known
-    )
 
 
 @dataclass(frozen=True)
@@ -67,16 +64,6 @@ class StarFeatures:
     def scales_with_distance(self) -> np.ndarray:
         """bool, scalars that are angles (mas, mas/yr): the farther a star, the smaller."""
         return np.array([scalar.unit.startswith("mas") for scalar in self.scalars], bool)
-
-    @property
-    def err_scales(self) -> np.ndarray:
-        """What stated errors of each band are multiplied by: 1 where repeats say nothing."""
-        return np.array([1.0 if b.err_scale is None else b.err_scale for b in self.bands])
-
-    @property
-    def err_settled(self) -> np.ndarray:
-        """Bands whose errors were measured on stars listed twice: nothing is left to infer."""
-        return np.array([b.err_scale is not None for b in self.bands], bool)
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -200,7 +200,6 @@ class QualityCut(Strict):
     bands: list[Name] = []  # empty: the row leaves the _clean view; else only these bands become NULL there
     labels: list[Quantity] = []  # like bands: only these labels become NULL there
     removes: bool = True  # False: the bit informs, the _clean view ignores it
-    repeat: bool = False  # the row is sound, a further observation of an object that has a better row
 
     @model_validator(mode="after")
     def _has_a_value(self) -> QualityCut:

@@ -52,13 +52,11 @@ class EvaluationData:
 
     @property
     def identity(self) -> str:
-        """Hash of files, stars, bands with what is known of their errors, and seed."""
+        """Hash of files, stars, bands and seed."""
         ids = hashlib.sha256()
         for part in PARTS:
             ids.update(getattr(self, part).source_id_B.tobytes() + b"|")
         what = [self.fingerprint, ids.hexdigest(), self.features.band_names, self.seed]
-        if self.features.err_settled.any():
-            what.append(self.features.err_scales.tolist())
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
     def fewer(self, n: int) -> EvaluationData:

@@ -88,8 +88,7 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
             true = none_B if truth is None else truth.mag_BM[:, m]
             use = case.asked_BM[:, m] & (np.isfinite(true) | (truth is None))
             if use.any():
-                error = data.features.err_scales[m] * own.mag_err_BM[:, m]
-                error = np.where(np.isfinite(error), error, band.typical_err)
+                error = np.where(np.isfinite(own.mag_err_BM[:, m]), own.mag_err_BM[:, m], band.typical_err)
                 error = np.hypot(error, band.floor_err)
                 yield ask(band.name, use, true, own.mag_BM[:, m].astype(float), error)
         # Of stars too faint for a published spectrum the truth alone is known.
