@@ -41,7 +41,7 @@ def test_every_survey_file_becomes_a_table_with_comments(conn):
         register_survey(conn, spec)
     undescribed = conn.execute(
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'survey' AND "
-        "col_description(format('survey.%I', table_name)::regclass, ordinal_position) IS NULL"
+        "col_description(format('%I.%I', table_schema, table_name)::regclass, ordinal_position) IS NULL"
     ).fetchall()
     assert undescribed == []
     bands = {name for (name,) in conn.execute("SELECT band FROM msacat.bands").fetchall()}
