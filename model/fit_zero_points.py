@@ -3,8 +3,8 @@
 A survey's magnitudes are right up to a constant that is another in every stretch of sky. All stars there share it, no stated
 error holds it, and no number of stars averages it out; to one star it is noise. It shows in the means of
 (measured - predicted) over sky cells, which differ by more than their stars explain. The prediction has the whole survey
-hidden and comes from stars with a spectrum, where there are any: Gaia measures all of the sky alike, while
-what another survey says is off by that survey's own zero points.
+hidden and is of stars with a spectrum: Gaia measures all of the sky alike, while what another survey says is off by that
+survey's own zero points. Without spectra nothing is said.
 
 Suffixes: B stars, D cells, M bands, C sky cells.
 """
@@ -19,7 +19,7 @@ from msacat.model.hide_features import group_of_cells
 from msacat.model.mixture_prior import MixturePrior
 from msacat.model.scale_features import FeatureScaling
 
-#: source_id // SKY_CELL is the HEALPix cell of level 5, 1.8 deg wide: Gaia numbers stars by position
+#: source_id // SKY_CELL is the nested HEALPix cell of level 5, 1.8 deg wide, as catalog/healpix.py has it
 SKY_CELL = 2**49
 FEWEST_STARS = 15  # in a cell whose mean counts
 FEWEST_CELLS = 8
@@ -41,9 +41,7 @@ def fit_zero_points(
     M = scaling.n_bands
     found = np.zeros(M)
     group_M = group_of_cells(scaling.features)[:M]
-    use_B = ~cells.proxy_B
-    if scaling.n_xp:
-        use_B = use_B & cells.observed_BD[:, M:].any(1)
+    use_B = ~cells.proxy_B & cells.observed_BD[:, M:].any(1)
     for survey in np.unique(group_M):
         hidden_M = (group_M == survey) & (np.arange(M) != scaling.reference)
         bands = torch.as_tensor(np.flatnonzero(hidden_M), device=use_B.device)

@@ -49,9 +49,7 @@ class FeatureScaling:
     err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
     through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra
     noise_D: np.ndarray  # real over stated error (fit_noise_scale.py); 1 until fitted
-    zero_point_M: (
-        np.ndarray
-    )  # mag, scatter of the band's zero point over the sky (fit_zero_points.py); 0 until fitted
+    zero_point_M: np.ndarray  # mag, scatter over the sky (fit_zero_points.py); 0 until fitted
     snr_limit_M: np.ndarray  # S/N from which the survey lists a star (noise_in_flux.py); 0 = no sharp limit
     synthetic: SyntheticBands
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from msacat.catalog.healpix import cell_of
 from msacat.model.fit_mixture import fit_mixture
 from msacat.model.fit_zero_points import SKY_CELL, fit_zero_points, scatter_of_means
 from msacat.model.scale_features import fit_scaling
@@ -20,12 +21,13 @@ CELLS = 60
 
 @settings(max_examples=15, deadline=None)
 @given(
-    scatter=st.floats(0.005, 0.1),
+    ratio=st.floats(0.2, 3.0),
     noise=st.floats(0.01, 0.1),
     wrong=st.floats(0.0, 0.05),
     seed=st.integers(0, 999),
 )
-def test_the_scatter_is_found_under_noise_and_wrong_values(scatter, noise, wrong, seed):
+def test_the_scatter_is_found_under_noise_and_wrong_values(ratio, noise, wrong, seed):
+    scatter = ratio * noise
     rng = np.random.default_rng(seed)
     cell = rng.integers(0, 80, 20_000)
     error = noise * np.exp(0.5 * rng.standard_normal(len(cell)))
@@ -70,6 +72,16 @@ def test_bands_that_wander_are_found_and_no_others(wandering):
     for name, scatter in WANDERING.items():
         assert found.pop(name) == pytest.approx(scatter, rel=0.35)
     assert set(found.values()) == {0.0}
+    blind = replace(judged, xp_BK=np.full_like(judged.xp_BK, np.nan))
+    unseen = fit_zero_points(
+        prior, scaling.encode(blind).to(torch.device("cpu")), judged.source_id_B, scaling
+    )
+    assert not unseen.any()
+
+
+def test_a_sky_cell_is_the_catalogues_own():
+    ids = np.random.default_rng(0).integers(0, 12 * 4**12 << 35, 1000)
+    np.testing.assert_array_equal(ids // SKY_CELL, cell_of(ids, 5))
 
 
 def test_a_zero_point_is_noise_of_what_was_measured(wandering):
