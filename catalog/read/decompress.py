@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,20 +94,21 @@ def _gunzip(first: bytes, rest: Iterable[bytes], path: Path) -> Iterator[bytes]:
         yield out
 
 
-def read_ahead(items: Iterator[T]) -> Generator[T]:
-    """The same items, the next one being made in a thread while the caller works (inflating releases the GIL).
+def read_ahead(items: Iterator[T], ahead: int = 1) -> Generator[T]:
+    """The same items, the next `ahead` being made in a thread while the caller works (inflating releases the GIL).
 
     Closed, it waits for the one that is being made: nobody reads on behind the caller's back.
     """
     done = object()
     with ThreadPoolExecutor(1, thread_name_prefix="msacat-read") as pool:
-        waiting = pool.submit(next, items, done)
+        waiting = deque(pool.submit(next, items, done) for _ in range(ahead))
         try:
-            while (item := waiting.result()) is not done:
-                waiting = pool.submit(next, items, done)
+            while (item := waiting.popleft().result()) is not done:
+                waiting.append(pool.submit(next, items, done))
                 yield item  # type: ignore[misc]
         finally:
-            waiting.cancel()
+            for one in reversed(waiting):
+                one.cancel()
 
 
 def seekable_content(path: Path) -> BinaryIO:

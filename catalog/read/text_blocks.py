@@ -20,6 +20,7 @@ from msacat.catalog.read.unread_cells import without_unread_cells
 
 BLOCK = 8 << 20  # bytes of text parsed at a time: enough for Arrow's threads, small beside the machine
 PARSE_UNIT = 1 << 20  # bytes one Arrow thread takes at a time
+CHUNKS_AHEAD = 4  # inflated while others are hashed: the two need not keep step
 LONGEST_LINE = 64 << 20  # bytes; an XP row with its correlations is 0.05 MB
 
 
@@ -40,8 +41,8 @@ def line_blocks(
     Raises InputRejected for a NUL byte or a line without end (a gzip bomb, or no text at all).
     """
     pieces: list[bytes] = []
-    size = 0
-    for piece in read_ahead(content_chunks(path)):  # hashing goes on beside inflating
+    size = open_line = 0  # bytes: of all pieces, of those after the last line end
+    for piece in read_ahead(content_chunks(path), ahead=CHUNKS_AHEAD):  # hashing goes on beside inflating
         if digest is not None:
             digest.update(piece)
         if skip:
@@ -50,21 +51,20 @@ def line_blocks(
             piece = piece[dropped:]
         pieces.append(piece)
         size += len(piece)
-        if size < block:
-            continue
-        text = b"".join(pieces)
-        end = text.rfind(b"\n") + 1
-        if end == 0 and size > LONGEST_LINE:
+        end = piece.rfind(b"\n") + 1
+        open_line = len(piece) - end if end else open_line + len(piece)
+        if open_line > LONGEST_LINE:
             raise InputRejected(
                 "the text has no line ends",
                 file=str(path),
                 expected=f"lines of at most {LONGEST_LINE >> 20} MiB",
-                found=f"{size >> 20} MiB without a line feed",
+                found=f"{open_line >> 20} MiB without a line feed",
                 next_step=DOWNLOAD_AGAIN,
             )
-        if end:
-            yield text[:end]
-        pieces, size = [text[end:]], len(text) - end
+        if end and size >= block:
+            pieces[-1] = piece[:end]
+            yield b"".join(pieces)
+            pieces, size = [piece[end:]], len(piece) - end
     if size:
         yield b"".join(pieces)
 

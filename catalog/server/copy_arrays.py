@@ -12,6 +12,7 @@ import numpy as np
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.server.copy_batches import write_pieces
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # flags and length of the extension: none
 TRAILER = b"\xff\xff"
@@ -33,7 +34,7 @@ def copy_arrays(conn: Connection, table: sql.Composable, columns: Mapping[str, n
     with conn.cursor() as cursor:
         with cursor.copy(command) as copy:
             copy.write(HEADER)
-            copy.write(rows_as_bytes(list(columns.values())))
+            write_pieces(copy, rows_as_bytes(list(columns.values())))
             copy.write(TRAILER)
         stored = cursor.rowcount
     if stored != sent:
