@@ -8,11 +8,20 @@ fitted too. A kind with few stars leans on the next coarser one (band × spectru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from msacat.model.deconvolve_errors import FEWEST, Errors, Residuals, fit_errors, fit_kinds, fit_noise
+from msacat.model.deconvolve_errors import (
+    FEWEST,
+    Errors,
+    Residuals,
+    fit_errors,
+    fit_kinds,
+    fit_noise,
+    noise_of_survey,
+)
 from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
@@ -81,16 +90,25 @@ def g_bin(g_B: np.ndarray) -> np.ndarray:
     return np.digitize(np.nan_to_num(g_B, nan=30.0), G_EDGES)
 
 
-def fit_calibration(held: HeldOut, n_bands: int, n_labels: int) -> Calibration:
-    """Factors from held-out predictions of stars that trained nothing."""
-    M, T, L = n_bands, len(G_EDGES) + 1, n_labels
+def fit_calibration(
+    held: HeldOut, survey_M: Sequence[int], n_labels: int, scaled_M: Sequence[bool] | None = None
+) -> Calibration:
+    """Factors from held-out predictions of stars that trained nothing.
+
+    survey_M numbers the survey of each band. scaled_M: its stated errors were found too small before training, and are
+    scaled already; what still looks like noise there are sigmas too small for some stars.
+    """
+    M, T, L = len(survey_M), len(G_EDGES) + 1, n_labels
     t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
     band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
     cells = _Cells(held)
     noise = np.ones(M)
-    for m in range(M):
-        use = held.scored_BD[:, m]
-        noise[m] = fit_noise(cells.of(use, m), cells.even(t[use]))
+    alone = [fit_noise(cells.of(use, m), cells.even(t[use])) for m, use in enumerate(held.scored_BD[:, :M].T)]
+    for survey in set(survey_M):
+        own = np.flatnonzero(np.asarray(survey_M) == survey)
+        noise[own] = noise_of_survey(np.array(alone)[own])
+    if scaled_M is not None:
+        noise = np.where(scaled_M, np.minimum(noise, 1.0), noise)
     cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
     grown = cells.give_back_followed_noise(M)
     # Parent of all: every band together; a standard normal if there is nothing at all.

@@ -26,6 +26,9 @@ NOISE_GRID = np.exp(STEP * np.arange(-5, 7))  # real over stated noise
 NOISE_PRIOR = 0.1  # 1 sigma of its logarithm: stated errors are roughly right
 SPREADS = np.geomspace(0.03, 0.6, 14)  # of the logarithms of the scales of kinds of values
 USUAL_SPREAD = 0.15  # leaned on by a factor of e, where kinds are few
+ALIKE = (
+    0.15  # of the logarithms of real over stated noise: bands of a survey this near to their median share it
+)
 BELIEVED = (0.93, 1.12)  # between these, stated errors are taken as they are
 NOISE_SAMPLE = 5_000
 FEWEST = 200
@@ -129,15 +132,14 @@ def _peak_and_precision(score: np.ndarray) -> tuple[float, float]:
 
 
 def fit_noise(of: Residuals, kind_N: np.ndarray | None = None) -> float:
-    """Real noise over stated noise, by maximum likelihood; 1 where the values cannot tell, or say that it is about right.
+    """Real noise over stated noise of one band, by maximum likelihood; NaN where the values are too few to tell.
 
     It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value. Where sigmas
     are wrong by a factor of their own in each of several kinds (int; by G, say), kind_N keeps one from looking like the
-    other. Under large noise two per cent of it are as much as the whole error of a prediction: hence exactly 1 rather than
-    nearly.
+    other.
     """
     if len(of) < FEWEST:
-        return 1.0
+        return np.nan
     step = max(1, len(of) // NOISE_SAMPLE)
     d, sd, var = of.d_N[::step], of.sd_N[::step], of.var_N[::step]
     kind = np.zeros(len(d), np.int64) if kind_N is None else kind_N[::step]
@@ -154,7 +156,22 @@ def fit_noise(of: Residuals, kind_N: np.ndarray | None = None) -> float:
     factor = float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
     if factor < 1 and score.max() - score[np.argmin(np.abs(np.log(NOISE_GRID)))] < EVIDENCE:
         return 1.0
-    return 1.0 if BELIEVED[0] < factor < BELIEVED[1] else factor
+    return factor
+
+
+def noise_of_survey(found_M: np.ndarray) -> np.ndarray:
+    """Factors of a survey's bands from what fit_noise found of each; 1 where they say that it is about right.
+
+    A survey misjudges its errors by one factor, more or less. A band in which nearly all stars have the same error cannot
+    tell it from a wrong sigma of the prediction, the others can: bands near their median have it. Under large noise two
+    per cent of it are as much as the whole error of a prediction: hence exactly 1 rather than nearly.
+    """
+    if np.isnan(found_M).all():
+        return np.ones(len(found_M))
+    middle = np.exp(np.nanmedian(np.log(found_M)))
+    own = np.abs(np.log(found_M / middle)) > ALIKE
+    factor = np.where(own, found_M, middle)
+    return np.where((factor > BELIEVED[0]) & (factor < BELIEVED[1]), 1.0, factor)
 
 
 def _best_scale(of: Residuals, parent: Errors, pull: float, grid=SCALE_GRID) -> tuple[float, float]:

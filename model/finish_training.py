@@ -55,7 +55,10 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
     Bands are hidden, and every survey of every star in turn, its spectrum hidden or not.
     Under much noise a band tells little of its sigmas: nothing that it can say is left out.
     """
-    surveys = range(int(group_of_cells(model.scaling.features).max()) + 1)
+    features = model.scaling.features
+    M, L = len(features.bands), len(features.labels)
+    survey_M = group_of_cells(features)[:M]
+    surveys = range(int(survey_M.max()) + 1)
     hidings: list[tuple[str, int | None]] = [("cells_hidden", None)]
     hidings += [("survey_hidden", survey) for survey in surveys]
     if model.scaling.n_xp:
@@ -75,12 +78,11 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
     if n < MIN_CALIBRATION_STARS:
         notes.append(f"only {n} stars to calibrate on: intervals are the model's own, uncalibrated")
         held = []
-    features = model.scaling.features
-    M, L = len(features.bands), len(features.labels)
     whole = HeldOut.concatenate(held) if held else HeldOut.of_nobody(model.scaling.n_cells, M, L)
     kept_SXM = measure_kept(whole)
     model.kept_SXM.copy_(torch.as_tensor(kept_SXM))
-    return fit_calibration(whole.keeping(kept_SXM), M, L)
+    scaled_M = (model.scaling.noise_D[:M] > 1).tolist()
+    return fit_calibration(whole.keeping(kept_SXM), survey_M.tolist(), L, scaled_M)
 
 
 def _code_version() -> str:

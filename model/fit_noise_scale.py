@@ -2,7 +2,7 @@
 
 A cell's leave-one-out residual holds the spread of the stars, alike for all, and the cell's noise, which follows its
 stated error from star to star: fit_noise (deconvolve_errors.py) tells them apart. Bands are fitted one by one, the
-coefficients of a spectrum in the six groups that calibration uses.
+coefficients of a spectrum in the six groups that calibration uses; those of one survey that agree have one factor.
 
 Suffixes: B stars, D cells, M bands.
 """
@@ -14,7 +14,8 @@ import torch
 
 from msacat.model.calibrate_intervals import COEFFICIENT_GROUP_K, N_GROUPS
 from msacat.model.cells import CellTensors
-from msacat.model.deconvolve_errors import Residuals, fit_noise
+from msacat.model.deconvolve_errors import Residuals, fit_noise, noise_of_survey
+from msacat.model.hide_features import group_of_cells
 from msacat.model.mixture_prior import MixturePrior
 from msacat.model.scale_features import FeatureScaling
 
@@ -45,11 +46,19 @@ def fit_noise_scale(prior: MixturePrior, cells: CellTensors, scaling: FeatureSca
         noise.append((s.double().cpu().numpy() - shared).clip(1e-12))
         use.append((believed & cells.stated[rows]).cpu().numpy())
     parts = [np.concatenate(a) for a in (deviation, spread, noise, use)]
-    found = np.ones(parts[0].shape[1])
-    groups = [np.array([m]) for m in range(n_bands)]
-    if len(found) > n_bands:
-        groups += [n_bands + np.flatnonzero(p == COEFFICIENT_GROUP_K) for p in range(N_GROUPS)]
-    for columns in groups:
+
+    def noise_of(columns: np.ndarray) -> float:
         d, sd, var, seen = (a[:, columns] for a in parts)
-        found[columns] = np.clip(fit_noise(Residuals(d[seen], sd[seen], var[seen])), LEAST, MOST)
+        return np.clip(fit_noise(Residuals(d[seen], sd[seen], var[seen])), LEAST, MOST)
+
+    found = np.ones(scaling.n_cells)
+    survey_M = group_of_cells(scaling.features)[:n_bands]
+    for survey in np.unique(survey_M):
+        columns = np.flatnonzero(survey_M == survey)
+        columns = columns[columns != scaling.reference]
+        found[columns] = noise_of_survey(np.array([noise_of(np.array([m])) for m in columns]))
+    if len(found) > n_bands:
+        group_K = COEFFICIENT_GROUP_K
+        groups = [noise_of(n_bands + np.flatnonzero(group_K == p)) for p in range(N_GROUPS)]
+        found[n_bands:] = noise_of_survey(np.array(groups))[group_K]
     return found

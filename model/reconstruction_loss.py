@@ -1,9 +1,12 @@
-"""How wrong the predicted cells and labels are: Gaussian likelihoods with the measurement's own error.
+"""How wrong the predicted cells and labels are: likelihoods with the measurement's own error.
 
 A measured value is the truth plus noise of known variance s², so it is scored under N(mean, sd² + s²):
 sd then describes the star, not the survey. A share of the probability goes to a component twenty times wider, so that
 a wrong measurement loses its pull instead of dragging the fit. The share is learned, cell by cell (StarNetwork): a fixed
 one takes the tails of honest noise where fewer are wrong, and a sigma far below its noise comes out too small.
+
+Labels are scored under a Laplace distribution, whose best centre is the median: what a few magnitudes say of a metallicity
+is skewed, and a mean lies where few stars do.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-OUTLIER_SHARE = 0.01  # to begin with; of labels always
+OUTLIER_SHARE = 0.01  # to begin with
 LEAST_SHARE = 1e-4  # a survey that is never wrong there is not
 OUTLIER_WIDTH = 20.0
 OUTLIER_LOGIT = math.log(OUTLIER_SHARE / (1 - OUTLIER_SHARE))
 LEAST_LOGIT = math.log(LEAST_SHARE / (1 - LEAST_SHARE))
+ROUNDED = 0.1  # sigmas: how far from its centre the Laplace density has no tip, for the sake of gradients
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -36,6 +40,12 @@ def robust_nll(value: Tensor, mean: Tensor, variance: Tensor, wrong_logit: Tenso
         log_in - 0.5 * z2, log_out - math.log(OUTLIER_WIDTH) - 0.5 * z2 / OUTLIER_WIDTH**2
     )
     return 0.5 * torch.log(variance) + _HALF_LOG_2PI - log_p
+
+
+def laplace_nll(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """−log likelihood of every element under a Laplace distribution of that variance, rounded at its tip."""
+    z2 = (value - mean) ** 2 / variance
+    return 0.5 * torch.log(2 * variance) + torch.sqrt(2 * z2 + ROUNDED**2)
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -59,7 +69,7 @@ def reconstruction_loss(
 def label_loss(
     label_BL: Tensor, err_BL: Tensor, offset_L: Tensor, quantity_L: Tensor, mean_BQ: Tensor, sd_BQ: Tensor
 ) -> Tensor:
-    """Mean robust NLL of the labels present (not NaN), all in scaled units.
+    """Mean Laplace NLL of the labels present (not NaN), all in scaled units: `mean` becomes the median.
 
     offset_L is what a survey's scale lies above the reference scale; quantity_L the column of mean_BQ.
     """
@@ -67,4 +77,4 @@ def label_loss(
     mean, sd = mean_BQ[:, quantity_L] + offset_L, sd_BQ[:, quantity_L]
     safe = torch.where(present, label_BL, mean.detach())
     err = torch.where(present, err_BL, 1.0)
-    return masked_mean(robust_nll(safe, mean, sd**2 + err**2), present)
+    return masked_mean(laplace_nll(safe, mean, sd**2 + err**2), present)

@@ -39,7 +39,7 @@ def as_trained(true_sd, var):
 
 
 def test_wrong_sigmas_are_corrected_and_right_ones_left_alone():
-    calibration = fit_calibration(held(60_000, 1.7), 3, 1)
+    calibration = fit_calibration(held(60_000, 1.7), range(3), 1)
     middle = slice(4, 10)  # G 13-19, where the stars are
     np.testing.assert_allclose(calibration.band_VMTX[0, 0, middle], 1.7 * 0.9945, rtol=0.06)
     np.testing.assert_allclose(calibration.band_VMTX[1, 0, middle], 1.7 * 1.96, rtol=0.08)
@@ -49,7 +49,7 @@ def test_wrong_sigmas_are_corrected_and_right_ones_left_alone():
 
 
 def test_coverage_of_new_stars_is_as_promised():
-    calibration, new = fit_calibration(held(20_000, 1.7), 3, 1), held(20_000, 1.7, seed=1)
+    calibration, new = fit_calibration(held(20_000, 1.7), range(3), 1), held(20_000, 1.7, seed=1)
     factor = calibration.bands(new.g_B, new.xp_seen_B, new.beside_BM)
     d, sd, var = new.value_BD - new.mean_BD, new.sd_BD, new.var_BD
     bands = holds(d[:, :3], sd[:, :3], var[:, :3], factor)
@@ -70,11 +70,11 @@ def test_bands_beside_others_of_their_survey_have_a_factor_of_their_own(noise):
     rng = np.random.default_rng(6)
     noise_BM = np.sqrt(stars.var_BD) * rng.standard_normal(wrong.shape)
     stars.value_BD += noise_BM + stars.sd_BD * np.where(wrong, 1.25, 1.0) * rng.standard_normal(wrong.shape)
-    calibration = fit_calibration(stars, 3, 1)
+    calibration = fit_calibration(stars, range(3), 1)
     np.testing.assert_allclose(calibration.beside_X, [1.0, 1.25], rtol=0.04)
     factor = calibration.bands(stars.g_B, stars.xp_seen_B, stars.beside_BM)[0]
     np.testing.assert_allclose(factor[wrong].mean() / factor[~wrong].mean(), 1.25, rtol=0.04)
-    alone = fit_calibration(held(20_000, 1.0, xp=False, noise=noise), 3, 1)
+    alone = fit_calibration(held(20_000, 1.0, xp=False, noise=noise), range(3), 1)
     np.testing.assert_array_equal(alone.beside_X, 1.0)
 
 
@@ -95,7 +95,7 @@ def test_what_training_followed_of_the_noise_is_given_back(monkeypatch):
     def widths(sd_BD, followed: float) -> np.ndarray:
         monkeypatch.setattr(calibrate_intervals, "FOLLOWED", followed)
         stars.sd_BD[:] = sd_BD
-        factor = fit_calibration(stars, 3, 1).bands(stars.g_B, stars.xp_seen_B, stars.beside_BM)[0]
+        factor = fit_calibration(stars, range(3), 1).bands(stars.g_B, stars.xp_seen_B, stars.beside_BM)[0]
         return np.median(factor * sd_BD / true_sd, axis=0)
 
     share, spoilt = FOLLOWED, stars.sd_BD.copy()
@@ -104,7 +104,7 @@ def test_what_training_followed_of_the_noise_is_given_back(monkeypatch):
 
 def test_intervals_are_the_stars_even_where_the_noise_is_three_times_larger():
     """Quantiles of observed − predicted would not see a sigma 1.7 times too small under this noise."""
-    calibration = fit_calibration(held(40_000, 1.7, xp=False, noise=4.0), 3, 1)
+    calibration = fit_calibration(held(40_000, 1.7, xp=False, noise=4.0), range(3), 1)
     middle = slice(4, 10)
     np.testing.assert_allclose(calibration.band_VMTX[0, 0, middle], 1.7 * 0.9945, rtol=0.2)
     np.testing.assert_allclose(calibration.band_VMTX[0, 1:, middle], 0.9945, rtol=0.25)
@@ -118,7 +118,7 @@ def test_bands_that_differ_by_chance_alone_keep_their_sigmas():
     stars = held(6_000, 1.0, seed=1, n_bands=12, xp=False, noise=5.0)
     true_sd = stars.sd_BD.copy()
     stars.sd_BD[:] = as_trained(true_sd, stars.var_BD)
-    calibration = fit_calibration(stars, 12, 1)
+    calibration = fit_calibration(stars, range(12), 1)
     factor = calibration.bands(stars.g_B, stars.xp_seen_B, stars.beside_BM)
     for level, half_width in enumerate((0.9945, 1.96)):
         for m in range(12):
@@ -132,28 +132,36 @@ def test_bands_that_differ_by_chance_alone_keep_their_sigmas():
 def test_a_star_held_out_four_times_tells_once():
     once = held(3_000, 1.3, xp=False, noise=2.0)
     four = HeldOut.concatenate([once] * 4)
-    found = [fit_calibration(h, 3, 1).band_VMTX for h in (once, four)]
+    found = [fit_calibration(h, range(3), 1).band_VMTX for h in (once, four)]
     np.testing.assert_allclose(found[0], found[1], rtol=0.03)
     four.source_id_B = np.arange(len(four.g_B))  # believed to be four stars
-    believed = fit_calibration(four, 3, 1).band_VMTX
+    believed = fit_calibration(four, range(3), 1).band_VMTX
     assert np.std(np.log(believed)[0, 0]) > np.std(np.log(found[1])[0, 0])
 
 
 def test_understated_noise_is_found_and_kept_out_of_the_intervals():
-    calibration = fit_calibration(held(30_000, 1.0, xp=False, noise=2.0, real_noise=3.0), 3, 1)
+    calibration = fit_calibration(held(30_000, 1.0, xp=False, noise=2.0, real_noise=3.0), range(3), 1)
     np.testing.assert_allclose(calibration.noise_M, 1.5, rtol=0.06)
     np.testing.assert_allclose(calibration.band_VMTX[0, :, 4:10], 0.9945, rtol=0.3)
-    honest = fit_calibration(held(30_000, 1.0, xp=False, noise=2.0), 3, 1)
+    honest = fit_calibration(held(30_000, 1.0, xp=False, noise=2.0), range(3), 1)
     np.testing.assert_allclose(honest.noise_M, 1.0, rtol=0.05)
-    unknowable = fit_calibration(held(30_000, 1.0, xp=False, noise=1e-4), 3, 1)
+    unknowable = fit_calibration(held(30_000, 1.0, xp=False, noise=1e-4), range(3), 1)
     np.testing.assert_allclose(unknowable.noise_M, 1.0, rtol=0.05)
+
+
+def test_errors_that_were_scaled_before_training_are_not_scaled_up_once_more():
+    understated = held(30_000, 1.0, xp=False, noise=2.0, real_noise=3.0)
+    noise_M = fit_calibration(understated, range(3), 1, scaled_M=[True, False, True]).noise_M
+    np.testing.assert_allclose(noise_M, [1.0, 1.5, 1.0], rtol=0.06)
+    overstated = held(30_000, 1.0, xp=False, noise=2.0, real_noise=1.4)
+    np.testing.assert_allclose(fit_calibration(overstated, range(3), 1, [True] * 3).noise_M, 0.7, rtol=0.06)
 
 
 def test_overstated_noise_is_found_by_strong_evidence_alone():
     overstated = held(30_000, 1.0, xp=False, noise=2.0, real_noise=1.4)
-    np.testing.assert_allclose(fit_calibration(overstated, 3, 1).noise_M, 0.7, rtol=0.06)
+    np.testing.assert_allclose(fit_calibration(overstated, range(3), 1).noise_M, 0.7, rtol=0.06)
     few = held(300, 1.0, xp=False, noise=2.0, real_noise=1.7)
-    np.testing.assert_array_equal(fit_calibration(few, 3, 1).noise_M, 1.0)
+    np.testing.assert_array_equal(fit_calibration(few, range(3), 1).noise_M, 1.0)
 
 
 def test_sigmas_too_small_for_bright_stars_do_not_look_like_overstated_noise():
@@ -166,7 +174,7 @@ def test_sigmas_too_small_for_bright_stars_do_not_look_like_overstated_noise():
     stars.var_BD = stars.var_BD * (1 + (loud - 1) ** 2)
     bright = stars.g_B < 14
     stars.sd_BD[bright] /= 3.0
-    calibration = fit_calibration(stars, 3, 1)
+    calibration = fit_calibration(stars, range(3), 1)
     np.testing.assert_array_equal(calibration.noise_M, 1.0)
     assert (calibration.band_VMTX[0, :, 4] > 2.3).all()  # G 12-13
 
@@ -175,11 +183,11 @@ def test_kinds_without_stars_borrow_from_their_band_then_from_all():
     few = held(4000, 1.7)
     few.scored_BD[:, 2] = False  # never scored at all
     few.scored_BD[few.g_B > 16, 0] = False
-    calibration = fit_calibration(few, 3, 1)
+    calibration = fit_calibration(few, range(3), 1)
     faint = g_bin(np.array([19.5]))[0]
     np.testing.assert_allclose(calibration.band_VMTX[0, 0, faint], 1.7, rtol=0.12)
     assert 0.9 < calibration.band_VMTX[0, 2, faint, 0] < 1.8
-    nothing = fit_calibration(held(0, 1.0), 3, 1)
+    nothing = fit_calibration(held(0, 1.0), range(3), 1)
     np.testing.assert_allclose(
         nothing.band_VMTX[0], 0.99446, rtol=0.35
     )  # whoever knows nothing expects tails
@@ -192,12 +200,12 @@ def test_all_bands_together_are_all_bands_in_a_table_without_gaps():
     """Every second value of two full columns is of one of them."""
     stars = held(calibrate_intervals.MAX_VALUES, 1.7, xp=False)
     stars.scored_BD[:, 2] = False  # leans on the two others
-    borrowed = fit_calibration(stars, 3, 1).band_VMTX[0, 2]
+    borrowed = fit_calibration(stars, range(3), 1).band_VMTX[0, 2]
     assert np.all((borrowed > 1.2) & (borrowed < 1.5)), borrowed
 
 
 def test_json_round_trip_is_exact():
-    calibration = fit_calibration(held(500, 1.2, xp=False), 3, 1)
+    calibration = fit_calibration(held(500, 1.2, xp=False), range(3), 1)
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
     for name in calibration.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(again, name), getattr(calibration, name))

@@ -133,6 +133,20 @@ def test_label_offsets_are_found_and_missing_labels_ignored():
     assert float(zero.detach()) == 0.0
 
 
+def test_a_predicted_label_is_the_median_of_skewed_ones():
+    labels = torch.distributions.Exponential(1.0).sample((4000, 1))  # mean 1, median ln 2
+    centre, log_sd = torch.ones(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([centre, log_sd], lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        at, sd = centre.expand(4000, 1), log_sd.exp().expand(4000, 1)
+        label_loss(
+            labels, torch.full_like(labels, 0.01), torch.zeros(1), torch.tensor([0]), at, sd
+        ).backward()
+        optimizer.step()
+    assert float(centre.detach()) == pytest.approx(float(labels.median()), abs=0.03)
+
+
 @pytest.fixture(scope="module")
 def scaling(sky):
     return fit_scaling(sky.features, sky.stars)
