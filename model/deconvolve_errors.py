@@ -163,13 +163,14 @@ def noise_of_survey(found_M: np.ndarray) -> np.ndarray:
     """Factors of a survey's bands from what fit_noise found of each; 1 where they say that it is about right.
 
     A survey misjudges its errors by one factor, more or less. A band in which nearly all stars have the same error cannot
-    tell it from a wrong sigma of the prediction, the others can: bands near their median have it. Under large noise two
-    per cent of it are as much as the whole error of a prediction: hence exactly 1 rather than nearly.
+    tell it from a wrong sigma of the prediction, the others can: bands near their median have it. One that is less than
+    1 stands: fit_noise says so on strong evidence alone. Under large noise two per cent of it are as much as the whole
+    error of a prediction: hence exactly 1 rather than nearly.
     """
     if np.isnan(found_M).all():
         return np.ones(len(found_M))
-    middle = np.exp(np.nanmedian(np.log(found_M)))
-    own = np.abs(np.log(found_M / middle)) > ALIKE
+    middle = max(np.exp(np.nanmedian(np.log(found_M))), 1.0)
+    own = (found_M < 1) | (np.abs(np.log(found_M / middle)) > ALIKE)
     factor = np.where(own, found_M, middle)
     return np.where((factor > BELIEVED[0]) & (factor < BELIEVED[1]), 1.0, factor)
 
