@@ -10,6 +10,7 @@ import pytest
 from msacat.catalog.server.connect import LIBPQ_VARIABLES
 from msacat.catalog.server.private_server import PrivateServer
 from msacat.cli import evaluation_store
+from msacat.cli.output import be_quiet
 
 
 @pytest.fixture
@@ -20,8 +21,9 @@ def server(short_folder, monkeypatch):
     for name in ("MSACAT_DSN", *LIBPQ_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(evaluation_store, "_fill", lambda files, dsn: None)
-    made = PrivateServer(home / "server")
+    made, before = PrivateServer(home / "server"), be_quiet(False)  # whatever verb ran before in this process
     yield made
+    be_quiet(before)
     made.stop(immediate=True)
     shutil.rmtree(home, ignore_errors=True)
 
