@@ -2,7 +2,7 @@
 
     inputs ─▶ residual MLP ─▶ embedding (64) ─▶ decoder ─▶ (delta, log scale) of every cell
          │                           ├────────▶ linear read-out of cells and labels (training only)
-         └───────────────────────────┴────────▶ label heads (mean, log sigma)
+         └───────────────────────────┴────────▶ label heads (median, log sigma)
 
 For every cell it is given the prior's posterior mean and log sigma, the measurement's distance from that
 mean, the log of its error, whether it is visible, and whether its error had to be guessed. The last layer
@@ -26,7 +26,7 @@ QUANTITIES = ("fe_h", "teff", "logg")
 
 @dataclass
 class Output:
-    """mean_BD, sd_BD scaled cells (noise-free star); embedding_BE; label mean and sd in scaled label units.
+    """mean_BD, sd_BD scaled cells (noise-free star); embedding_BE; label median and sd in scaled label units.
 
     read_*: the same, linear in the embedding.
     """

@@ -148,7 +148,7 @@ def fit_calibration(
                 xp[:, p, b] = _factors(fit_errors(cells.of(kind, columns), of_group, XP_PULL))
     label = np.ones((2, L, 2))
     for j in range(L):
-        d = (held.label_BL - held.label_mean_BL)[:, j]
+        d = (held.label_BL - held.label_median_BL)[:, j]
         sd, var = held.label_sd_BL[:, j], held.label_err_BL[:, j] ** 2
         use = np.isfinite(d)
         of_label = fit_errors(Residuals(d[use], sd[use], var[use]), Errors.of_nobody(), 0.0, 1.0)

@@ -32,7 +32,7 @@ class HeldOut:
     scored_BD  hidden cells with something to compare with
     value_BD, var_BD  the measurement (or synthetic magnitude) and its error variance
     mean_BD, sd_BD    the prediction; prior_BM the prior's of the bands, before the network's correction
-    label_BL, label_err_BL, label_mean_BL, label_sd_BL   NaN where there is no label
+    label_BL, label_err_BL, label_median_BL, label_sd_BL   NaN where there is no label
     xp_seen_B  some of the spectrum was visible
     beside_BM  another band of the same survey was visible
     source_id_B
@@ -46,7 +46,7 @@ class HeldOut:
     prior_BM: np.ndarray
     label_BL: np.ndarray
     label_err_BL: np.ndarray
-    label_mean_BL: np.ndarray
+    label_median_BL: np.ndarray
     label_sd_BL: np.ndarray
     g_B: np.ndarray
     xp_seen_B: np.ndarray
@@ -116,7 +116,7 @@ def hold_out(
     labels, label_err = model.labels.encode(block.label_BL, block.label_err_BL)
     q = model.labels.quantity_of_label
     offset = (model.label_offset_L * model.fitted_L).detach().cpu().numpy()
-    means, sds, priors, label_means, label_sds = [], [], [], [], []
+    means, sds, priors, label_medians, label_sds = [], [], [], [], []
     model.eval()
     for start in range(0, max(1, len(block)), BATCH):
         rows = slice(start, start + BATCH)
@@ -124,7 +124,7 @@ def hold_out(
         means.append(out.mean_BD.cpu().numpy())
         sds.append(out.sd_BD.cpu().numpy())
         priors.append(prior.mean_BD[:, :M].cpu().numpy())
-        label_means.append(out.label_BQ.cpu().numpy()[:, q] + offset)
+        label_medians.append(out.label_BQ.cpu().numpy()[:, q] + offset)
         label_sds.append(out.label_sd_BQ.cpu().numpy()[:, q])
     mean, sd = np.concatenate(means), np.concatenate(sds)
     value, var = cells.value_BD, cells.var_BD
@@ -139,7 +139,7 @@ def hold_out(
         np.concatenate(priors),
         labels,
         label_err,
-        np.concatenate(label_means),
+        np.concatenate(label_medians),
         np.concatenate(label_sds),
         cells.norm_B,
         visible[:, M:].any(1),

@@ -74,14 +74,14 @@ class LabelScaling:
             (err / self.scale_Q[q]).astype(np.float32),
         )
 
-    def decode(self, mean_BQ: np.ndarray, sd_BQ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Physical mean and 1-sigma of every quantity (dex, K, log cm/s2)."""
-        mean = mean_BQ.astype(np.float64) * self.scale_Q + self.center_Q
+    def decode(self, median_BQ: np.ndarray, sd_BQ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Physical median and 1-sigma of every quantity (dex, K, log cm/s2)."""
+        median = median_BQ.astype(np.float64) * self.scale_Q + self.center_Q
         sd = sd_BQ.astype(np.float64) * self.scale_Q
         t = QUANTITIES.index("teff")
-        mean[:, t] = 10.0 ** mean[:, t]
-        sd[:, t] = mean[:, t] * np.log(10) * sd[:, t]
-        return mean, sd
+        median[:, t] = 10.0 ** median[:, t]
+        sd[:, t] = median[:, t] * np.log(10) * sd[:, t]
+        return median, sd
 
     def offset_in_units(self, label: int, offset: float) -> float:
         """A fitted offset in the label's unit: dex; K at the median temperature."""

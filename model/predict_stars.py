@@ -221,25 +221,25 @@ class StarModel:
     def _labels(self, out: Output, xp_seen: np.ndarray, has_input: np.ndarray) -> dict[str, np.ndarray]:
         """fe_h with its limits, teff and logg with errors; NaN without labels in training or without input."""
         labels = self.network.labels
-        mean, sd = labels.decode(out.label_BQ.cpu().numpy(), out.label_sd_BQ.cpu().numpy())
+        median, sd = labels.decode(out.label_BQ.cpu().numpy(), out.label_sd_BQ.cpu().numpy())
         factor = self._label_factor(xp_seen)
         usable = has_input[:, None] & labels.supported_quantities
-        mean, err = np.where(usable, mean, np.nan), np.where(usable, factor * sd, np.nan)
+        median, err = np.where(usable, median, np.nan), np.where(usable, factor * sd, np.nan)
         f, t, g = (QUANTITIES.index(q) for q in ("fe_h", "teff", "logg"))
         return {
-            "fe_h_B": _f32(mean[:, f]),
-            "fe_h_lo_B": _f32(mean[:, f] - err[:, f]),
-            "fe_h_hi_B": _f32(mean[:, f] + err[:, f]),
-            "teff_B": _f32(mean[:, t]),
+            "fe_h_B": _f32(median[:, f]),
+            "fe_h_lo_B": _f32(median[:, f] - err[:, f]),
+            "fe_h_hi_B": _f32(median[:, f] + err[:, f]),
+            "teff_B": _f32(median[:, t]),
             "teff_err_B": _f32(err[:, t]),
-            "logg_B": _f32(mean[:, g]),
+            "logg_B": _f32(median[:, g]),
             "logg_err_B": _f32(err[:, g]),
         }
 
     def _beyond_labels(self, out: Output) -> np.ndarray:
         labels = self.network.labels
-        mean = out.label_BQ.cpu().numpy()
-        beyond = (mean < labels.low_Q) | (mean > labels.high_Q)
+        median = out.label_BQ.cpu().numpy()
+        beyond = (median < labels.low_Q) | (median > labels.high_Q)
         return (beyond & labels.supported_quantities).any(1)
 
     def _label_factor(self, xp_seen: np.ndarray) -> np.ndarray:

@@ -42,9 +42,9 @@ def robust_nll(value: Tensor, mean: Tensor, variance: Tensor, wrong_logit: Tenso
     return 0.5 * torch.log(variance) + _HALF_LOG_2PI - log_p
 
 
-def laplace_nll(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def laplace_nll(value: Tensor, median: Tensor, variance: Tensor) -> Tensor:
     """−log likelihood of every element under a Laplace distribution of that variance, rounded at its tip."""
-    z2 = (value - mean) ** 2 / variance
+    z2 = (value - median) ** 2 / variance
     return 0.5 * torch.log(2 * variance) + torch.sqrt(2 * z2 + ROUNDED**2)
 
 
@@ -67,14 +67,14 @@ def reconstruction_loss(
 
 
 def label_loss(
-    label_BL: Tensor, err_BL: Tensor, offset_L: Tensor, quantity_L: Tensor, mean_BQ: Tensor, sd_BQ: Tensor
+    label_BL: Tensor, err_BL: Tensor, offset_L: Tensor, quantity_L: Tensor, median_BQ: Tensor, sd_BQ: Tensor
 ) -> Tensor:
-    """Mean Laplace NLL of the labels present (not NaN), all in scaled units: `mean` becomes the median.
+    """Mean Laplace NLL of the labels present (not NaN), all in scaled units.
 
-    offset_L is what a survey's scale lies above the reference scale; quantity_L the column of mean_BQ.
+    offset_L is what a survey's scale lies above the reference scale; quantity_L the column of median_BQ.
     """
     present = torch.isfinite(label_BL)
-    mean, sd = mean_BQ[:, quantity_L] + offset_L, sd_BQ[:, quantity_L]
-    safe = torch.where(present, label_BL, mean.detach())
+    median, sd = median_BQ[:, quantity_L] + offset_L, sd_BQ[:, quantity_L]
+    safe = torch.where(present, label_BL, median.detach())
     err = torch.where(present, err_BL, 1.0)
-    return masked_mean(laplace_nll(safe, mean, sd**2 + err**2), present)
+    return masked_mean(laplace_nll(safe, median, sd**2 + err**2), present)

@@ -93,10 +93,10 @@ def _labels(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
     seen = regime == "as_observed"
     labels = model.network.labels
     factor = model.stored.calibration.labels(held.xp_seen_B)
-    inside = holds(held.label_BL - held.label_mean_BL, held.label_sd_BL, held.label_err_BL**2, factor)
+    inside = holds(held.label_BL - held.label_median_BL, held.label_sd_BL, held.label_err_BL**2, factor)
     for j, label in enumerate(model.scaling.features.labels):
         use = np.isfinite(held.label_BL[:, j]) & (held.xp_seen_B == seen)
-        difference = (held.label_mean_BL - held.label_BL)[use, j] * labels.scale_Q[
+        difference = (held.label_median_BL - held.label_BL)[use, j] * labels.scale_Q[
             labels.quantity_of_label[j]
         ]
         if label.quantity == "teff":

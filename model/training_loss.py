@@ -54,9 +54,9 @@ def batch_losses(
         losses["xp"] = nll(hidden, xp, *spectrum)
         total = total + config.xp_weight * (losses["xp"] + config.visible_weight * nll(seen, xp, *spectrum))
 
-    def label_nll(mean_BQ: Tensor, sd_BQ: Tensor) -> Tensor:
+    def label_nll(median_BQ: Tensor, sd_BQ: Tensor) -> Tensor:
         offset_L = model.label_offset_L * model.fitted_L
-        return label_loss(label, label_err, offset_L, model.quantity_L, mean_BQ, sd_BQ)
+        return label_loss(label, label_err, offset_L, model.quantity_L, median_BQ, sd_BQ)
 
     if label.shape[1]:
         losses["labels"] = label_nll(out.label_BQ, out.label_sd_BQ)

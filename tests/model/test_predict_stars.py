@@ -282,4 +282,4 @@ def test_a_survey_that_nobody_has_holds_out_nobody(model, fresh, without):
     held = hold_out(
         model.network, nobody, "survey_hidden", np.random.default_rng(0), model.device, survey=survey
     )
-    assert len(held.source_id_B) == len(held.mean_BD) == len(held.label_mean_BL) == 0
+    assert len(held.source_id_B) == len(held.mean_BD) == len(held.label_median_BL) == 0
