@@ -29,7 +29,7 @@ USUAL_SPREAD = 0.15  # leaned on by a factor of e, where kinds are few
 ALIKE = (
     0.15  # of the logarithms of real over stated noise: bands of a survey this near to their median share it
 )
-BELIEVED = (0.93, 1.12)  # between these, stated errors are taken as they are
+BELIEVED = (0.93, 1.12)  # between these, stated errors of one band are taken as they are
 NOISE_SAMPLE = 5_000
 FEWEST = 200
 #: of log likelihood, that errors are stated too large: sigmas too small for some stars look much the same
@@ -171,8 +171,10 @@ def noise_of_survey(found_M: np.ndarray) -> np.ndarray:
         return np.ones(len(found_M))
     middle = max(np.exp(np.nanmedian(np.log(found_M))), 1.0)
     own = (found_M < 1) | (np.abs(np.log(found_M / middle)) > ALIKE)
+    sharing = max(int((~own & np.isfinite(found_M)).sum()), 1)
+    most = 1 + (BELIEVED[1] - 1) / np.sqrt(np.where(own, 1, sharing))  # what bands agree on is less by chance
     factor = np.where(own, found_M, middle)
-    return np.where((factor > BELIEVED[0]) & (factor < BELIEVED[1]), 1.0, factor)
+    return np.where((factor > BELIEVED[0]) & (factor < most), 1.0, factor)
 
 
 def _best_scale(of: Residuals, parent: Errors, pull: float, grid=SCALE_GRID) -> tuple[float, float]:
