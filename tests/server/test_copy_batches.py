@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
 from psycopg import sql
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.server.copy_batches import copy_batches
+from msacat.catalog.server.copy_batches import ENCODED_AT_ONCE, copy_batches
 
 TABLE = sql.Identifier("pg_temp", "few")
 N, ROWS = 40, 50_000
@@ -36,6 +37,35 @@ def test_every_row_arrives(store):
         total = conn.execute("SELECT count(*), count(DISTINCT x), max(x) FROM few").fetchone()
         assert total == (N * ROWS, N * ROWS, N * ROWS - 1)
         assert copy_batches(conn, TABLE, ["x"], iter([])) == 0
+
+
+def test_a_large_batch_is_encoded_piece_by_piece(store):
+    """Pieces begin anywhere in it: within a byte of its validity bits, within a text or an array."""
+    rng, n = np.random.default_rng(0), 20_001
+    gone = rng.random(n) < 0.3
+    number = np.where(gone, np.nan, rng.random(n)).astype(np.float32)
+    text = [None if i % 7 == 0 else "x" * (i % 50) for i in range(n)]
+    arrays = rng.random((n, 60)).astype(np.float32)
+    batch = pa.record_batch(
+        {
+            "x": pa.array(np.arange(n)),
+            "y": pa.array(number, mask=gone),
+            "name": pa.array(text, pa.string()),
+            "v": pa.array(
+                [None if i % 3 == 0 else row for i, row in enumerate(arrays)], pa.list_(pa.float32())
+            ),
+        }
+    ).slice(1)  # itself a part of something
+    assert batch.nbytes > 5 * ENCODED_AT_ONCE
+    with psycopg.connect(store) as conn:
+        conn.execute("CREATE TEMPORARY TABLE few (x bigint, y real, name text, v real[])")
+        assert copy_batches(conn, TABLE, ["x", "y", "name", "v"], [batch]) == n - 1
+        with conn.cursor(binary=True) as cursor:
+            rows = cursor.execute("SELECT x, y, name, v FROM few ORDER BY x").fetchall()
+    for x, y, name, v in rows:
+        assert name == text[x] and (y is None if gone[x] else y == number[x])
+        assert v is None if x % 3 == 0 else np.array_equal(np.array(v, np.float32), arrays[x])
+    assert [row[0] for row in rows] == list(range(1, n))
 
 
 def test_after_a_refusal_nobody_reads_on(store):
