@@ -160,7 +160,7 @@ def fit_noise(of: Residuals, kind_N: np.ndarray | None = None) -> float:
 
 
 def noise_of_survey(found_M: np.ndarray) -> np.ndarray:
-    """Factors of a survey's bands from what fit_noise found of each; 1 where they say that it is about right.
+    """Factors of a survey's bands from what fit_noise found of each; 1 where that is about right, or nothing (NaN).
 
     A survey misjudges its errors by one factor, more or less. A band in which nearly all stars have the same error cannot
     tell it from a wrong sigma of the prediction, the others can: bands near their median have it. One that is less than
@@ -174,7 +174,7 @@ def noise_of_survey(found_M: np.ndarray) -> np.ndarray:
     sharing = max(int((~own & np.isfinite(found_M)).sum()), 1)
     most = 1 + (BELIEVED[1] - 1) / np.sqrt(np.where(own, 1, sharing))  # what bands agree on is less by chance
     factor = np.where(own, found_M, middle)
-    return np.where((factor > BELIEVED[0]) & (factor < most), 1.0, factor)
+    return np.where(np.isnan(found_M) | ((factor > BELIEVED[0]) & (factor < most)), 1.0, factor)
 
 
 def _best_scale(of: Residuals, parent: Errors, pull: float, grid=SCALE_GRID) -> tuple[float, float]:

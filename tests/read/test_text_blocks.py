@@ -14,7 +14,7 @@ from msacat.catalog.read.decompress import CHUNK
 from msacat.catalog.read.text_blocks import line_blocks
 
 #: bytes: short lines, lines longer than a chunk of the decompressor, one that ends with a chunk
-LENGTHS = [30] * 2000 + [CHUNK + 5] + [7] * 100 + [3 * CHUNK] + [11] * 50
+LENGTHS = [30] * 2000 + [CHUNK - 60_000] + [CHUNK + 5] + [7] * 100 + [3 * CHUNK] + [11] * 50
 
 
 def text_of(lengths: list[int], last_line_end: bool) -> bytes:
