@@ -159,16 +159,19 @@ def _make_faint(
     dm = rng.uniform(*FAINT_G, len(rows)) - cells.norm_B[rows]
     mag = scaling.magnitudes(cells.value_BD[rows], cells.norm_B[rows]) + dm[:, None]
     err_now = np.sqrt(cells.var_BD[rows, :M]) * scaling.scale_D[:M]
-    err_then = np.stack(
+    stated = np.stack(
         [np.interp(mag[:, m], scaling.err_mag_T, scaling.err_MT[m]) for m in range(M)], axis=1
     )
     # Where no training star is that faint: noise of the sky, capped so that its square stays finite.
-    beyond = err_now * 10.0 ** (0.4 * np.clip(dm, 0, 10))[:, None]
+    beyond = scaling.stated_error(err_now) * 10.0 ** (0.4 * np.clip(dm, 0, 10))[:, None]
     faintest = np.array([t[t > 0][-1] if (t > 0).any() else 0.0 for t in scaling.err_MT])
-    err_then = np.where((err_then <= 0) | (mag > _limit(scaling)), np.maximum(beyond, faintest), err_then)
+    stated = np.where((stated <= 0) | (mag > _limit(scaling)), np.maximum(beyond, faintest), stated)
+    err_then = scaling.believed_error(stated)
     err_then[:, ref] = err_now[:, ref]
     err_then = np.clip(err_then, err_now, 5.0)
-    seen = given.observed_BD[rows, :M] & (err_then < DETECTION_ERR)
+    # A survey lists what it states to be a detection, however wrong its errors.
+    listed = (stated < DETECTION_ERR) | (np.arange(M) == ref)
+    seen = given.observed_BD[rows, :M] & listed
     added = np.sqrt(np.clip(err_then**2 - err_now**2, 0, None)) * rng.standard_normal(err_now.shape)
     value = given.value_BD[rows].copy()
     value[:, :M] += np.where(seen, added / scaling.scale_D[:M], 0.0)

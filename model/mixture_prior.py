@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 MAX_PRECISION = 1e5  # scaled units: keeps I + W'DW far from float32's limits
-DROP_SIGMA = 4.0  # leave-one-out residual beyond which a visible cell is not believed
+DROP_SIGMA = 3.5  # leave-one-out residual beyond which a visible cell is not believed
 LIKELIEST = 4  # components of a mixture that are asked about one star
 LOG_2PI = math.log(2 * math.pi)
 
@@ -88,7 +88,7 @@ class MixturePrior(nn.Module):
         """
         post = self._posterior_once(value_BD, var_BD, visible_BD)
         for _ in range(max_drops):
-            worst_B, which_B = post.loo_z_BD.abs().max(1)
+            worst_B, which_B = (post.loo_z_BD.abs() * post.visible_BD).max(1)
             bad_B = (worst_B > DROP_SIGMA) & (post.visible_BD.sum(1) > 2)
             if not bool(bad_B.any()):
                 break

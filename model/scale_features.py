@@ -118,6 +118,20 @@ class FeatureScaling:
             raw.proxy,
         )
 
+    def believed_error(self, stated_BM: np.ndarray) -> np.ndarray:
+        """mag: what stated errors are taken for; with each band's floor, its factor and its wandering zero point."""
+        noise_M, floor_M = self.noise_D[: self.n_bands], self._floors()
+        return np.sqrt((stated_BM**2 + floor_M**2) * noise_M**2 + self.zero_point_M**2)
+
+    def stated_error(self, believed_BM: np.ndarray) -> np.ndarray:
+        """mag: the inverse of believed_error; 0 for what lies below the floor."""
+        noise_M, floor_M = self.noise_D[: self.n_bands], self._floors()
+        squared = (believed_BM**2 - self.zero_point_M**2) / noise_M**2 - floor_M**2
+        return np.sqrt(np.clip(squared, 0.0, None))
+
+    def _floors(self) -> np.ndarray:
+        return np.array([b.floor_err for b in self.features.bands])
+
     def magnitudes(self, value_BD: np.ndarray, norm_B: np.ndarray) -> np.ndarray:
         """Bands of scaled cells back to mag_BM (float64)."""
         mag = value_BD[:, : self.n_bands] * self.scale_D[: self.n_bands] + self.center_D[: self.n_bands]

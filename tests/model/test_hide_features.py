@@ -1,5 +1,7 @@
 """Hiding: only what was observed, never G, every situation as named, faint stars as faint stars look."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,26 @@ def test_faint_stars_have_no_spectrum_larger_errors_and_keep_their_bright_truth(
     faint = ~bright
     np.testing.assert_array_equal(given.value_BD[faint], cells.value_BD[faint])
     assert np.isfinite(given.value_BD).all() and np.isfinite(given.var_BD).all()
+
+
+def test_faint_stars_have_the_errors_that_real_ones_are_given(scaling, sky):
+    """Stated errors found too small, and zero points that wander, count for a star made faint as for one that is."""
+    M = scaling.n_bands
+    noise = np.ones(scaling.n_cells)
+    noise[:M] = 1.4
+    believed = replace(scaling, noise_D=noise, zero_point_M=np.full(M, 0.02))
+    plain, scaled = (
+        hide(s.encode(sky.stars), s, np.random.default_rng(0), only("faint")).cells for s in (scaling, believed)
+    )
+    moved = (plain.norm_B != scaling.encode(sky.stars).norm_B)[:, None]
+    width = scaling.scale_D[:M]
+    error, scaled_error = (np.sqrt(c.var_BD[:, :M]) * width for c in (plain, scaled))
+    both = moved & plain.observed_BD[:, :M] & scaled.observed_BD[:, :M] & (error < 1)
+    both[:, scaling.reference] = False
+    assert both.sum() > 200
+    np.testing.assert_allclose(scaled_error[both], np.hypot(1.4 * error[both], 0.02), rtol=2e-3)
+    np.testing.assert_array_equal(plain.observed_BD, scaled.observed_BD)  # detection goes by what is stated
+    np.testing.assert_allclose(believed.stated_error(believed.believed_error(error)), error, rtol=1e-6)
 
 
 def test_a_star_with_one_cell_keeps_it(cells, scaling):

@@ -108,6 +108,21 @@ def test_one_wild_cell_is_dropped_and_does_not_move_the_others():
     assert see.all(), "the caller's mask must not change"
 
 
+def test_two_wild_cells_are_both_dropped():
+    """The worst is dropped once: what it keeps of its residual must not hide the next."""
+    rng = np.random.default_rng(4)
+    prior = random_prior(rng, components=1, cells=12)
+    z = rng.normal(size=(50, 2))
+    x = prior.mu_CD[0].numpy() + z @ prior.W_CDQ[0].numpy().T + 0.1 * rng.normal(size=(50, 12))
+    x[:, 3] += 40.0
+    x[:, 7] -= 25.0
+    wild, var, see = torch.tensor(x, dtype=torch.float32), torch.full((50, 12), 0.01), torch.ones(50, 12) > 0
+    one, two = (prior.posterior(wild, var, see, max_drops=drops) for drops in (1, 2))
+    assert (one.dropped_BD.sum(1) == 1).all()
+    assert two.dropped_BD[:, [3, 7]].all() and (two.dropped_BD.sum(1) == 2).all()
+    assert torch.equal(two.visible_BD, ~two.dropped_BD)
+
+
 def cells_of(x, s, known) -> Cells:
     n = len(x)
     no = torch.zeros(x.shape, dtype=torch.bool)
