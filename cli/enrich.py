@@ -12,6 +12,7 @@ import typer
 
 from msacat.cli.options import AsJson, Device, Dsn, Quiet, Where
 from msacat.cli.output import be_quiet, print_json, print_line, progress_bar, say
+from msacat.cli.resumable import resumable
 from msacat.cli.stop_signal import StopSignal
 
 REFUSED = (1, 2, 3, 4)  # exit codes of a worker that would end the same way again
@@ -52,7 +53,7 @@ def enrich(
     from msacat.catalog.enrich.enrich_request import find_run, read_ids
     from msacat.catalog.enrich.publish_enriched import publish_run, verify_run
     from msacat.catalog.enrich.write_enriched import NoStars, RunRequest, start_run
-    from msacat.catalog.errors import Interrupted, UsageError
+    from msacat.catalog.errors import UsageError
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.stream.model_ledger import find_model, require_usable
 
@@ -73,7 +74,7 @@ def enrich(
     job = _Job(dsn, found.folder, device)
     kinds = job.load()
     views: list[str] = []
-    try:
+    with resumable(lambda: f"msacat enrich --resume {run_id}" if run_id else None):
         # Begun before the run is: a Ctrl-C just after it started must not lose its number.
         with StopSignal("stopping after this chunk") as stop:
             if resume is None:
@@ -89,16 +90,14 @@ def enrich(
                     return
                 say(f"run {run_id} by model {found.name}")
             job.run_id, job.kinds = run_id, kinds
-            job.request = replace(request, ids=[] if request.ids else None)
+            # The ids themselves lie in the store; that there are some must not be forgotten, when resumed neither.
+            job.request = replace(request, ids=None if request.ids is None else [])
             _write(job, workers, stop.asked)
         with connect(dsn) as conn:
             rows = verify_run(conn, run_id)
         if publish:
             with connect(dsn) as conn:
                 views = publish_run(conn, run_id)
-    except Interrupted as stopped:
-        again = f"msacat enrich --resume {run_id}" if run_id else stopped.next_step
-        raise Interrupted(stopped.message, next_step=again) from None
     if as_json:
         print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views})
         return
@@ -204,8 +203,9 @@ def _worker(
     job = _Job(dsn, folder, device)
     job.run_id, job.request, job.kinds = run_id, request, kinds
     try:
-        job.load()
-        job.write(None, lambda: stop.is_set() or os.getppid() != parent)
+        with resumable(lambda: None):
+            job.load()
+            job.write(None, lambda: stop.is_set() or os.getppid() != parent)
     except MsacatError as error:
         if not stop.is_set():
             say(f"worker {os.getpid()}: {error}")

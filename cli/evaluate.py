@@ -58,7 +58,8 @@ def evaluate(
         str | None, typer.Option("--regimes", help="Comma-separated [default: all of the dataset's].")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of split, cells and fits [default: the model's, or 0].")
+        int | None,
+        typer.Option("--seed", min=0, help="Of split, cells and fits [default: the model's, or 0]."),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="Name in the records [default: sky, or sky-dirty].")
@@ -236,6 +237,9 @@ def _seed_of(seed: int | None, loaded: Any) -> int | None:
     if loaded is None:
         return seed
     own = loaded.model.network.config.seed
+    if (split := loaded.model.stored.provenance.get("split", f"seed {own}")) != f"seed {own}":
+        raise UsageError("the model was trained on a split of its own: it may know the test stars",
+                         expected=f"seed {own}", found=split, next_step="train one without --split")  # fmt: skip
     if seed is not None and seed != own:
         raise UsageError("the model was trained on another split: it may know the test stars",
                          expected=f"--seed {own}", found=str(seed))  # fmt: skip

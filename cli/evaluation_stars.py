@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ def sky_stars(sky: Path, dsn: str | None, seed: int, name: str | None, cache: Pa
     from msacat.model.evaluate.read_truth import fingerprint
 
     label = f"sky-{fingerprint(sky)[:12]}-{seed}"
-    with _kept(label, sky, dsn, cache, lambda store: stars_of_store(store, sky, seed, name)) as found:
-        yield found
+    with _kept(label, sky, dsn, cache, lambda store: stars_of_store(store, sky, seed, name)) as (
+        data,
+        records,
+    ):
+        # The kept file bears the name of whoever made it.
+        yield replace(data, name=name or _usual_name(data.truth)), records
 
 
 @contextmanager
@@ -48,8 +53,13 @@ def stars_of_store(store: str, sky: Path, seed: int, name: str | None) -> Any:
 
     features, parts, divisor = _read_parts(store, seed)
     truth = truth_of(sky, parts["test"].source_id_B, features)
-    found = "sky" if set(truth.class_B) == {"star"} else "sky-dirty"
-    return _data(name or found, fingerprint(sky), features, parts, truth, divisor, seed)
+    name = name or _usual_name(truth)
+    return _data(name, fingerprint(sky), features, parts, truth, divisor, seed)
+
+
+def _usual_name(truth: Any) -> str:
+    """The dataset of a simulated sky: that without quasars, galaxies and the like is clean."""
+    return "sky" if set(truth.class_B) == {"star"} else "sky-dirty"
 
 
 @contextmanager

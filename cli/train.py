@@ -12,6 +12,7 @@ import typer
 
 from msacat.cli.options import AsJson, Device, Dsn, Quiet, Where
 from msacat.cli.output import be_quiet, print_json, print_line, progress_bar, say
+from msacat.cli.resumable import resumable
 from msacat.cli.scores_table import print_offsets, print_scores
 from msacat.cli.step_events import require_tensorboard, step_events
 from msacat.cli.stop_signal import StopSignal
@@ -33,7 +34,10 @@ def train(
         float | None, typer.Option(min=0.001, help="Passes over the stars instead of minutes; reproducible.")
     ] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of split, shuffle and weights.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of split, shuffle and weights [default: 0].", show_default=False),
+    ] = None,
     where: Where = None,
     split: Annotated[
         Path | None,
@@ -58,7 +62,7 @@ def train(
     calibrates the intervals, 20 % is held out and scored at the end. Stars with and without XP take part.
     Ctrl-C or a crash loses at most the last minute: the same command with --resume continues.
     """
-    from msacat.catalog.errors import Interrupted, MsacatError, UsageError
+    from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable, UsageError
     from msacat.catalog.server.connect import advisory_lock, connect, require_store
     from msacat.catalog.store.register_survey import registered_specs
     from msacat.catalog.stream.model_ledger import fail_model
@@ -73,8 +77,8 @@ def train(
     require_tensorboard(tensorboard)
     if minutes is not None and epochs is not None:
         raise UsageError("give --minutes or --epochs, not both")
-    if resume and not (epochs is None and where is None and split is None):
-        raise UsageError("an interrupted training keeps its own --epochs, --where and --split",
+    if resume and not (epochs is None and where is None and split is None and seed is None):
+        raise UsageError("an interrupted training keeps its own --epochs, --where, --split and --seed",
                          next_step="repeat them not; --minutes and --device may change")  # fmt: skip
     with connect(dsn) as conn:
         require_store(conn)
@@ -85,21 +89,22 @@ def train(
             if resume:
                 job = _interrupted(conn, name, device, minutes)
             else:
-                config = {"seed": seed, "device": device, "epochs": epochs,
+                config = {"seed": seed or 0, "device": device, "epochs": epochs,
                           "minutes": 30.0 if minutes is None and epochs is None else minutes}  # fmt: skip
                 job = _new_job(conn, name, config, where, split)
             conn.commit()  # the lock stays; no transaction is kept open for hours
             try:
-                if job.to_pack:
-                    with progress_bar("pack stars") as update:
-                        counts = pack_blocks(dsn, job.model_id, job.features, job.split_id, job.config.seed,
-                                             job.where, on_progress=update)  # fmt: skip
-                    say("packed " + ", ".join(f"{n} stars to {part}" for part, n in counts.items()))
-                stream = StarStream(dsn, job.model_id, job.features)
-                report = _learn(dsn, stream, job, resume, tensorboard)
-                result = _finish(dsn, stream, job, report)
-            except Interrupted as stopped:
-                raise Interrupted(stopped.message, next_step=f"msacat train --name {name} --resume") from None
+                with resumable(lambda: f"msacat train --name {name} --resume"):
+                    if job.to_pack:
+                        with progress_bar("pack stars") as update:
+                            counts = pack_blocks(dsn, job.model_id, job.features, job.split_id, job.config.seed,
+                                                 job.where, on_progress=update)  # fmt: skip
+                        say("packed " + ", ".join(f"{n} stars to {part}" for part, n in counts.items()))
+                    stream = StarStream(dsn, job.model_id, job.features)
+                    report = _learn(dsn, stream, job, resume, tensorboard)
+                    result = _finish(dsn, stream, job, report)
+            except (Interrupted, StoreUnavailable):
+                raise
             except MsacatError as error:
                 with connect(dsn) as ledger:
                     fail_model(ledger, job.model_id, error.message)
@@ -128,6 +133,7 @@ class _Job:
     features: Any
     config: Any
     split_id: int
+    split: str  # in words
     where: str | None
     to_pack: bool  # the snapshot is not there yet
 
@@ -139,7 +145,7 @@ def _new_job(conn: Any, name: str, config: dict[str, Any], where: str | None, sp
     from msacat.catalog.store.register_survey import reference_spec, registered_specs
     from msacat.catalog.store.star_view import star_features
     from msacat.catalog.stream.model_ledger import clear_failed, start_model
-    from msacat.catalog.stream.split_sky import load_split, make_split
+    from msacat.catalog.stream.split_sky import describe_split, load_split, make_split
     from msacat.catalog.stream.star_rows import condition
     from msacat.catalog.stream.training_ready import without_empty_surveys
     from msacat.model.train_config import TrainConfig
@@ -159,7 +165,8 @@ def _new_job(conn: Any, name: str, config: dict[str, Any], where: str | None, sp
             "a model of that name is there that this store does not know", file=str(folder),
             next_step="give another --name; or take it in with `msacat models import`; or remove the folder",
         )  # fmt: skip
-    return _Job(model_id, name, folder, features, chosen, split_id, where, to_pack=True)
+    words = describe_split(conn, split_id)
+    return _Job(model_id, name, folder, features, chosen, split_id, words, where, to_pack=True)
 
 
 def _interrupted(conn: Any, name: str, device: str, minutes: float | None) -> _Job:
@@ -167,6 +174,7 @@ def _interrupted(conn: Any, name: str, device: str, minutes: float | None) -> _J
     from msacat.catalog.errors import UsageError
     from msacat.catalog.store.star_view import view_columns
     from msacat.catalog.stream.model_ledger import find_model
+    from msacat.catalog.stream.split_sky import describe_split
     from msacat.model.train_config import TrainConfig
 
     row = find_model(conn, name)
@@ -181,7 +189,10 @@ def _interrupted(conn: Any, name: str, device: str, minutes: float | None) -> _J
             raise UsageError("this training counts epochs, not minutes", found=f"{config.epochs:g} epochs")
         config = replace(config, minutes=minutes)
     packed = bool(view_columns(conn, "learned", f"blocks_{row.model_id}"))
-    return _Job(row.model_id, name, row.folder, row.features, config, row.split_id, row.where, not packed)
+    words = describe_split(conn, row.split_id)
+    return _Job(
+        row.model_id, name, row.folder, row.features, config, row.split_id, words, row.where, not packed
+    )
 
 
 def _learn(dsn: str | None, stream: Any, job: _Job, resume: bool, events: Path | None) -> Any:
@@ -212,7 +223,7 @@ def _learn(dsn: str | None, stream: Any, job: _Job, resume: bool, events: Path |
             record_steps(ledger, job.model_id, step.step, step.seconds, values)
             write_event(step.step, values)
 
-        made_from = {"stars": "all" if job.where is None else job.where, "split": f"seed {job.config.seed}"}
+        made_from = {"stars": "all" if job.where is None else job.where, "split": job.split}
         return train_model(stream, job.folder, job.config, on_step=on_step, resume=resume,
                            should_stop=stop.asked, provenance=made_from)  # fmt: skip
 

@@ -63,7 +63,7 @@ def restore(model: nn.Module, optimizer: torch.optim.AdamW, tensors: dict[str, T
         state = {}
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (saved := tensors.get(f"adam.{key}.{name}")) is not None:
-                state[key] = saved.clone() if key == "step" else saved.clone().to(parameter.device)
+                state[key] = saved.clone().to(parameter.device)  # fused AdamW wants its step there too
         if state:
             optimizer.state[parameter] = state
 

@@ -159,9 +159,7 @@ def _make_faint(
     dm = rng.uniform(*FAINT_G, len(rows)) - cells.norm_B[rows]
     mag = scaling.magnitudes(cells.value_BD[rows], cells.norm_B[rows]) + dm[:, None]
     err_now = np.sqrt(cells.var_BD[rows, :M]) * scaling.scale_D[:M]
-    stated = np.stack(
-        [np.interp(mag[:, m], scaling.err_mag_T, scaling.err_MT[m]) for m in range(M)], axis=1
-    )
+    stated = np.stack([np.interp(mag[:, m], scaling.err_mag_T, scaling.err_MT[m]) for m in range(M)], axis=1)
     # Where no training star is that faint: noise of the sky, capped so that its square stays finite.
     beyond = scaling.stated_error(err_now) * 10.0 ** (0.4 * np.clip(dm, 0, 10))[:, None]
     faintest = np.array([t[t > 0][-1] if (t > 0).any() else 0.0 for t in scaling.err_MT])

@@ -20,6 +20,7 @@ from msacat.model.mixture_prior import Posterior
 from msacat.model.model_folder import StoredModel, load_model
 from msacat.model.out_of_support import is_outside
 from msacat.model.reconcile_spectra import reconcile_spectra
+from msacat.model.scale_features import MAG_PER_FLUX
 
 BATCH = 1024
 SUSPECT_SIGMA = 5.0
@@ -129,7 +130,9 @@ class StarModel:
         mean, sd = out.mean_BD.double().cpu().numpy(), out.sd_BD.double().cpu().numpy()
         norm = np.asarray(cells.norm_B, np.float64)
         has_input = np.asarray(np.isfinite(norm))
-        norm, norm_err = self._without_reference(cells, prior, mean, sd, norm)
+        norm, guess_err = self._without_reference(cells, prior, mean, sd, norm)
+        norm_err = np.repeat(guess_err[:, None], M, axis=1)
+        norm_err[:, scaling.reference] = 0.0  # its sigma is that error already
         outside = is_outside(prior, M, self.stored.support_z).cpu().numpy()
 
         measured = np.isfinite(block.mag_BM)
@@ -140,7 +143,7 @@ class StarModel:
         normal_V11 = np.array(NORMAL)[:, None, None]
         factor = np.where(np.asarray(cells.proxy_B)[:, None], normal_V11, factor)
         err = factor * sd[:, :M] * scaling.scale_D[:M]
-        err = np.hypot(err, self._synthetic_error()) + normal_V11 * norm_err
+        err = np.hypot(err, normal_V11 * self._synthetic_error()) + normal_V11 * norm_err
         imputed = scaling.magnitudes(mean, norm)
         blank = ~has_input[:, None] | no_support
         mag = np.where(measured, block.mag_BM, np.where(blank, np.nan, imputed))
@@ -149,7 +152,7 @@ class StarModel:
         loo = np.abs(prior.loo_z_BD[:, :M].cpu().numpy())
         suspect = np.where(measured, loo > SUSPECT_SIGMA, outside[:, None] & ~blank)
 
-        xp, xp_err, bp_seen, rp_seen = self._spectra(block, cells, mean, sd, norm)
+        xp, xp_err, bp_seen, rp_seen = self._spectra(block, cells, mean, sd, norm, guess_err)
         alone = np.flatnonzero(~(bp_seen | rp_seen))
         xp[alone] = self._agreeing(*(a[alone] for a in (xp, xp_err, mag, err68, measured, suspect)))
         labels = self._labels(out, xp_seen, has_input)
@@ -167,27 +170,26 @@ class StarModel:
             bp_observed_B=bp_seen,
             rp_observed_B=rp_seen,
             embedding_BE=_f32(embedding.reshape(-1, EMBEDDING)),
-            label_suspect_B=(outside | self._beyond_labels(out)) & has_input,
+            label_suspect_B=(outside | self._beyond_labels(out) | np.asarray(cells.proxy_B)) & has_input,
             has_input_B=has_input,
             **labels,
         )
 
     def _without_reference(self, cells: Cells, prior: Posterior, mean, sd, norm):
-        """(norm_B, its error_BM in mag) where the reference band is missing; changes mean and sd there.
+        """(norm_B, its error_B in mag: 0 where measured); where the reference band is missing, mean and sd are changed.
 
         The network never saw such stars, so the prior answers for them; what they are normalised by is
-        itself a prediction, whose error is added to every band's linearly: a star whose colour was guessed
-        too blue here is too blue there.
+        itself a prediction, whose error is added to every band's and coefficient's linearly: a star whose colour
+        was guessed too blue here is too blue there.
         """
         proxy, ref = np.asarray(cells.proxy_B), self.scaling.reference
-        error = np.zeros((len(proxy), self.scaling.n_bands))
+        error = np.zeros(len(proxy))
         if proxy.any():
             mean[proxy] = prior.mean_BD.double().cpu().numpy()[proxy]
             sd[proxy] = prior.sd_BD.double().cpu().numpy()[proxy]
             scale, center = self.scaling.scale_D[ref], self.scaling.center_D[ref]
             norm = np.where(proxy, mean[:, ref] * scale + center, norm)
-            error[proxy] = (sd[proxy, ref] * scale)[:, None]
-            error[:, ref] = 0.0
+            error[proxy] = sd[proxy, ref] * scale
         return norm, error
 
     def _synthetic_error(self) -> np.ndarray:
@@ -195,14 +197,19 @@ class StarModel:
         weight = np.array([b.xp_weight for b in self.scaling.features.bands])
         return np.where(self.scaling.through_xp_M, SYNTHETIC_SYSTEMATIC / weight, 0.0)
 
-    def _spectra(self, block: StarBlock, cells: Cells, mean, sd, norm):
+    def _spectra(self, block: StarBlock, cells: Cells, mean, sd, norm, guess_err):
         B, M = len(block), self.scaling.n_bands
         seen = [np.isfinite(block.xp_BK[:, half]).all(1) for half in (slice(0, K // 2), slice(K // 2, K))]
         if not self.predicts_xp:
             return block.xp_BK.copy(), block.xp_err_BK, *seen
         xp = self.scaling.coefficients(mean, norm)
-        error = self.stored.calibration.coefficients(norm)[0] * sd[:, M:]
-        error = np.hypot(error * self.scaling.coefficient_unit(norm), self.scaling.background_err_K)
+        factor = np.where(
+            np.asarray(cells.proxy_B)[:, None], NORMAL[0], self.stored.calibration.coefficients(norm)[0]
+        )
+        error = factor * sd[:, M:] * self.scaling.coefficient_unit(norm)
+        error = np.hypot(error, self.scaling.background_err_K)
+        light = np.abs(xp - self.scaling.background_K)
+        error = error + NORMAL[0] * light * guess_err[:, None] / MAG_PER_FLUX
         seen_BK = np.repeat(np.stack(seen, 1), K // 2, axis=1).reshape(B, K)
         return (
             np.where(seen_BK, block.xp_BK, xp),

@@ -122,7 +122,7 @@ class _Run:
         scaling = fit_scaling(self.stream.features, sample)
         labels = fit_label_scaling(self.stream.features, sample)
         budget = None if self.config.minutes is None else PRIOR_SHARE * 60 * self.config.minutes
-        scaling = self._with_noise(scaling, sample, budget)
+        scaling = self._as_first(self._with_noise(scaling, sample, budget))
         prior = fit_mixture(
             scaling.encode(sample).to(self.device),
             self.config.components,
@@ -135,6 +135,13 @@ class _Run:
         self._build(scaling, labels, prior)
         self.workers.same_as_first(list(self.model.state_dict().values()))
         self.notes += what_is_skipped(self.model)
+
+    def _as_first(self, scaling: FeatureScaling) -> FeatureScaling:
+        """The first process's noise and zero points: a clock may have ended the others' fits elsewhere."""
+        found = [torch.from_numpy(a).to(self.device) for a in (scaling.noise_D, scaling.zero_point_M)]
+        self.workers.same_as_first(found)
+        noise, zero_point = (a.cpu().numpy() for a in found)
+        return replace(scaling, noise_D=noise, zero_point_M=zero_point)
 
     def _with_noise(self, scaling: FeatureScaling, sample: StarBlock, budget: float | None) -> FeatureScaling:
         """Zero points, and real over stated errors, by a small prior fitted for the purpose to other stars than it judges."""
@@ -271,13 +278,14 @@ class _Run:
                 self.stars_seen += len(batch.source_id_B) * w.world
                 self.position = batch.after
                 self.losses = {k: float(v.detach()) for k, v in losses.items()}
-                done = self._progress() >= 1
+                progress = self._progress()  # asked by all: in minutes, the first process tells the others
+                done = progress >= 1
                 if self.on_step is not None and w.first:
                     rate = len(batch.source_id_B) * w.world / max(time.monotonic() - began, 1e-9)
                     parts = {k: v for k, v in self.losses.items() if k != "total"}
                     self.on_step(
                         StepReport(
-                            self.step, self.position.epoch, min(1.0, self._progress()), self.losses["total"],
+                            self.step, self.position.epoch, min(1.0, progress), self.losses["total"],
                             parts, norm, lr, rate, self.seconds,
                         )
                     )  # fmt: skip
@@ -325,17 +333,18 @@ class _Run:
         parts = {k: str(float(v.detach())) for k, v in losses.items()} | {"gradient_norm": str(norm)}
         evidence = {"step": self.step + 1, "losses": parts, "source_ids": [str(i) for i in source_id_B]}
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"not_finite_step_{self.step + 1}.json"
+        which = f"_process_{self.workers.rank}" if self.workers.world > 1 else ""
+        path = self.folder / f"not_finite_step_{self.step + 1}{which}.json"
         path.write_text(json.dumps(evidence, indent=1))
         bad = ", ".join(k for k, v in parts.items() if not math.isfinite(float(v)))
         raise InputRejected(
-            f"step {self.step + 1} gave a number that is not finite ({bad}); the last checkpoint is kept",
+            f"step {self.step + 1} gave a number that is not finite ({bad or 'in another process'})",
             file=str(path),
             expected="finite loss and gradient",
             found="source_ids "
             + ", ".join(str(i) for i in source_id_B[:5])
             + f" … ({len(source_id_B)} stars, listed in the file)",
-            next_step="look at these stars in the surveys; exclude them with --where, then --resume",
+            next_step="look at these stars in the surveys; train anew under another --name, without them (--where)",
         )
 
     def _stop_before_first_step(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ class Position:
     epoch: int = 0
     blocks: int = 0
     cut: int = 0
-
-    def to_json(self) -> dict:
-        return asdict(self)
 
 
 @dataclass

@@ -96,6 +96,15 @@ def load_split(conn: Connection, path: Path) -> int:
     return split_id
 
 
+def describe_split(conn: Connection, split_id: int) -> str:
+    """In words: by the seed of its sky cells, or the fingerprint of the user's file."""
+    row = conn.execute(
+        "SELECT kind, seed, fingerprint FROM msacat.split_sets WHERE split_id = %s", [split_id]
+    ).fetchone()
+    assert row is not None
+    return f"seed {row[1]}" if row[0] == "cells" else f"a file, sha256 {row[2].partition(':')[2][:16]}…"
+
+
 def _level_with_enough_cells(conn: Connection, reference: str) -> int:
     """Coarsest level with 50 occupied cells; the finest with the most cells if none has."""
     for level in range(COARSEST_LEVEL, FINEST_LEVEL + 1):

@@ -24,7 +24,6 @@ SYNTHETIC = {
     "synthetic_i": ("ps1_i", "PanSTARRS1_Std:ip"),
     "synthetic_z": ("ps1_z", "PanSTARRS1_Std:zp"),
 }
-_FIELDS = ("truth", "observed", "noise", "g", "source_id", "kind")
 
 
 @dataclass

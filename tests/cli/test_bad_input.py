@@ -58,6 +58,8 @@ class TestTrain:
             ("--name", "trained_store", "--resume"): "no interrupted training",
             ("--name", "a", "--resume", "--where", "gaia_g < 17"): "keeps its own",
             ("--name", "a", "--resume", "--epochs", "1"): "keeps its own",
+            ("--name", "a", "--resume", "--seed", "0"): "keeps its own",
+            ("--name", "a", "--seed", "-1"): "--seed",
             ("--name", "a", "--split", "/no/such/file"): "/no/such/file",
         }.items():
             refused(msacat_at(trained, "train", *arguments), 2, words)

@@ -171,6 +171,59 @@ def test_ctrl_c_reaches_the_workers(trained, msacat_at):
 
 
 @pytest.mark.crash
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_list_of_ids_stays_one_when_its_run_is_resumed(trained, msacat_at, tmp_path, small_chunks, workers):
+    with psycopg.connect(trained) as conn:
+        every = [i for (i,) in conn.execute("SELECT source_id FROM survey.gaia_source ORDER BY 1")]
+    asked = tmp_path / "asked.csv"
+    asked.write_text("source_id\n" + "\n".join(map(str, every[::3])) + "\n")
+    thread = kill_first_worker(trained, lambda: os.kill(os.getpid(), signal.SIGINT))
+    code, _, err = msacat_at(trained, "enrich", "--ids", asked)
+    thread.join()
+    assert code == 5 and "--resume 2" in err
+    assert msacat_at(trained, "enrich", "--resume", 2, "--workers", workers).code == 0
+    with psycopg.connect(trained) as conn:
+        written = conn.execute("SELECT source_id FROM enriched.r2_magnitudes ORDER BY 1").fetchall()
+    assert [i for (i,) in written] == every[::3]
+
+
+def end_connections(dsn: str) -> None:
+    """All but this one: what a server's restart looks like from outside."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid()"
+        )
+
+
+@pytest.mark.crash
+def test_a_lost_connection_names_the_command_that_continues(trained, msacat_at, small_chunks):
+    thread = kill_first_worker(trained, lambda: end_connections(trained))
+    code, _, err = msacat_at(trained, "enrich")
+    thread.join()
+    assert code == 5 and "connection" in err and "msacat enrich --resume 2" in err, err
+    assert msacat_at(trained, "enrich", "--resume", 2).code == 0
+    exactly_once(trained, 2, 2500)
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+def test_training_goes_on_after_the_server_was_away(trained, msacat_at):
+    with running(trained, "train", "--name", "cut-off", "--epochs", "5") as process:
+        wait_for(
+            trained,
+            "SELECT 1 FROM learned.train_steps JOIN learned.models USING (model_id) WHERE name = 'cut-off'",
+            process,
+        )
+        end_connections(trained)
+        code, err = ended(process)
+    assert code == 5 and "msacat train --name cut-off --resume" in err and "Traceback" not in err, err
+    assert one_row(trained, "SELECT state FROM learned.models WHERE name = 'cut-off'") == ("training",)
+    code, _, err = msacat_at(trained, "train", "--name", "cut-off", "--resume")
+    assert code == 0, err
+
+
+@pytest.mark.crash
 def test_ctrl_c_in_a_single_process(trained, msacat_at, small_chunks):
     thread = kill_first_worker(trained, lambda: os.kill(os.getpid(), signal.SIGINT))
     code, _, err = msacat_at(trained, "enrich")

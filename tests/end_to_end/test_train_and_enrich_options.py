@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -58,7 +59,7 @@ def test_the_views_have_the_columns_that_users_were_promised(trained_once):
 
 
 @pytest.mark.slow
-def test_train_on_a_condition_with_a_split_of_ones_own(run, trained, tmp_path):
+def test_train_on_a_condition_with_a_split_of_ones_own(run, trained, sky, msacat_at, tmp_path):
     bright = [
         source_id for (source_id,) in rows(trained, "SELECT source_id FROM matched.stars WHERE gaia_g < 17")
     ]
@@ -83,6 +84,9 @@ def test_train_on_a_condition_with_a_split_of_ones_own(run, trained, tmp_path):
         trained, "SELECT kind, where_sql, config->>'seed' FROM learned.models JOIN msacat.split_sets USING (split_id) "
         "WHERE name = 'own-split'")  # fmt: skip
     assert (split_kind, where, seed) == ("stars", "gaia_g < 17 AND dec > -90", "5")
+    assert "* split: a file, sha256 " in (Path(model["folder"]) / "README.md").read_text()
+    judged = msacat_at(None, "evaluate", "--sky", sky.folder, "--model", model["folder"])
+    assert judged.code == 2 and "a split of its own" in judged.err
 
 
 @pytest.mark.slow

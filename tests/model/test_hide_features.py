@@ -102,7 +102,8 @@ def test_faint_stars_have_the_errors_that_real_ones_are_given(scaling, sky):
     noise[:M] = 1.4
     believed = replace(scaling, noise_D=noise, zero_point_M=np.full(M, 0.02))
     plain, scaled = (
-        hide(s.encode(sky.stars), s, np.random.default_rng(0), only("faint")).cells for s in (scaling, believed)
+        hide(s.encode(sky.stars), s, np.random.default_rng(0), only("faint")).cells
+        for s in (scaling, believed)
     )
     moved = (plain.norm_B != scaling.encode(sky.stars).norm_B)[:, None]
     width = scaling.scale_D[:M]

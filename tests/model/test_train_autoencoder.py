@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import torch
 
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.model import train_autoencoder
-from msacat.model.checkpoint import latest_checkpoint, read_checkpoint
+from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore
 from msacat.model.model_folder import load_model
 from msacat.model.sealed_folder import manifest_sha256
 from msacat.model.train_autoencoder import train
@@ -299,16 +301,64 @@ def test_every_star_once_an_epoch_and_any_position_continues(sky, stream_of, wor
     assert sorted(everyone) == sorted(np.concatenate(train_ids))
 
 
+def test_restored_moments_lie_where_the_parameters_do():
+    """Fused AdamW on CUDA wants its step there as well; `meta` stands for a device that is not the file's."""
+    layer = torch.nn.Linear(2, 2, bias=False)
+    optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    tensors = {"model.weight": layer.weight.detach()}
+    tensors |= {f"adam.{k}.weight": v for k, v in optimizer.state[layer.weight].items()}
+    elsewhere = torch.nn.Linear(2, 2, bias=False, device="meta")
+    again = torch.optim.AdamW(elsewhere.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights cannot be copied to meta
+        restore(elsewhere, again, tensors)
+    state = again.state[elsewhere.weight]
+    assert set(state) == {"step", "exp_avg", "exp_avg_sq"}
+    assert {v.device.type for v in state.values()} == {"meta"}
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(sky, stream_of, quick, tmp_path):
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile on the CPU needs a C++ compiler")
+    config = replace(quick, steps=3, bf16="off", calibrate_stars=300)
+    losses = [
+        train(stream_of(sky.features, sky.stars), tmp_path / str(c), replace(config, compile=c)).final_losses
+        for c in (False, True)
+    ]
+    assert losses[0].keys() == losses[1].keys()
+    for name, value in losses[0].items():
+        assert losses[1][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.slow
+def test_two_processes_end_together_on_a_budget_of_minutes(quick, tmp_path):
+    config = replace(quick, steps=None, minutes=0.05, calibrate_stars=300)
+    codes, outputs = two_processes(config, tmp_path, port=29618)
+    assert codes == [0, 0]
+    assert len(outputs[0].split()) == load_model(tmp_path / "two").training["steps"] > 0
+
+
 @pytest.mark.slow
 def test_two_processes_average_their_gradients(quick, tmp_path):
-    """torchrun's environment by hand: gloo, two ranks, one model, different from a single process's."""
     config = replace(quick, steps=6, calibrate_stars=300)
+    codes, outputs = two_processes(config, tmp_path, port=29617)
+    assert codes == [0, 0]
+    assert outputs[0].split() == [str(i) for i in range(1, 7)] and outputs[1] == ""
+    stored = load_model(tmp_path / "two")
+    assert stored.training["steps"] == 6 and stored.training["epochs"] > 6 * 128 / 900
+
+
+def two_processes(config, tmp_path: Path, port: int) -> tuple[list[int], list[str]]:
+    """torchrun's environment by hand: gloo, two ranks, one model, different from a single process's."""
     conftest = str(Path(__file__).with_name("conftest.py"))
     processes = []
     for rank in range(2):
         environment = {
             **os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         }  # fmt: skip
         processes.append(
             subprocess.Popen(
@@ -317,7 +367,4 @@ def test_two_processes_average_their_gradients(quick, tmp_path):
             )
         )  # fmt: skip
     outputs = [p.communicate(timeout=240)[0] for p in processes]
-    assert [p.returncode for p in processes] == [0, 0]
-    assert outputs[0].split() == [str(i) for i in range(1, 7)] and outputs[1] == ""
-    stored = load_model(tmp_path / "two")
-    assert stored.training["steps"] == 6 and stored.training["epochs"] > 6 * 128 / 900
+    return [p.returncode for p in processes], outputs

@@ -1,0 +1,37 @@
+"""Work that a command can go on with after the server, its disk or a Ctrl-C ended it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from msacat.catalog.errors import Interrupted, StoreUnavailable
+
+
+@contextmanager
+def resumable(command: Callable[[], str | None]) -> Iterator[None]:
+    """What ends the block is raised with `command()`, which continues it, as the next step; None leaves it as it is."""
+    try:
+        yield
+    except Interrupted as stopped:
+        raise Interrupted(
+            stopped.message, found=stopped.found, next_step=command() or stopped.next_step
+        ) from None
+    except StoreUnavailable as error:
+        if again := command():
+            error.next_step = f"{error.next_step}; then {again}" if error.next_step else again
+        raise
+    except psycopg.errors.DiskFull as error:
+        raise StoreUnavailable(
+            "the server's disk is full; what was finished before stays",
+            found=str(error).strip(),
+            next_step=f"free space, then {command() or 'the same command'}",
+        ) from error
+    except psycopg.OperationalError as error:
+        raise Interrupted(
+            "the connection to the server was lost; what was finished before stays",
+            found=str(error).strip(),
+            next_step=command() or "the same command",
+        ) from error
