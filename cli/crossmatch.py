@@ -19,6 +19,10 @@ def crossmatch(
         list[str] | None, typer.Argument(help="Surveys to match; all that have rows if none is named.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes to match with.")] = 1,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Match everything again: an adopted table's rows may have changed."),
+    ] = False,
     dsn: Dsn = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -40,7 +44,7 @@ def crossmatch(
     reports = []
     for name in names:
         with progress_bar(f"crossmatch {name}") as update:
-            reports.append(match(dsn, name, workers=workers, on_progress=update))
+            reports.append(match(dsn, name, workers=workers, restart=restart, on_progress=update))
     if as_json:
         print_json(reports)
         return

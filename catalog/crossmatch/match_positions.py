@@ -108,7 +108,9 @@ def match_whole_sky(
         counted.n_stars += sum(f.n_stars for f in found)
         counted.max_pm = max([counted.max_pm, *(f.max_pm for f in found)])
         rows = choose_rows([f.pairs for f in found], [f.source_id for f in found], objects)
-        at_edge = np.isin(rows.source_id, np.concatenate([f.edge_ids for f in found]))
+        at_edge = np.isin(
+            rows.source_id, np.concatenate([np.zeros(0, np.int64), *(f.edge_ids for f in found)])
+        )
         edges.append(rows.take(at_edge))
         yield rows.take(~at_edge)
     yield _join_edges(MatchRows.concatenate(edges))

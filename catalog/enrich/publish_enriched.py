@@ -6,6 +6,9 @@ the old views or the new ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 from psycopg import Connection, sql
 
@@ -119,6 +122,19 @@ def drop_run(conn: Connection, run_id: int) -> None:
     drop_run_tables(conn, run_id)
 
 
+@contextmanager
+def stars_view_aside(conn: Connection) -> Iterator[None]:
+    """enriched.stars stands on matched.stars: gone while that is made anew, and made again with its grants.
+
+    Raises InputRejected naming a user's view that stands on it.
+    """
+    grants = _grants(conn, "stars")
+    _drop_view(conn, "stars")
+    yield
+    recreate_views(conn)
+    _grant(conn, "stars", grants)
+
+
 def recreate_views(conn: Connection) -> list[str]:
     """The five views over the published runs, newest first; those without any data disappear."""
     published = [
@@ -141,13 +157,7 @@ def recreate_views(conn: Connection) -> list[str]:
         _replace_view(conn, "stars", *_stars(conn, bands, made))
         made.append("stars")
     for name in made:
-        for grantee, privilege in grants[name]:
-            role: sql.Composable = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
-            conn.execute(
-                sql.SQL("GRANT {} ON {} TO {}").format(
-                    sql.SQL(privilege), sql.Identifier("enriched", name), role
-                )
-            )
+        _grant(conn, name, grants[name])
     return made
 
 
@@ -296,6 +306,16 @@ def _grants(conn: Connection, name: str) -> list[tuple[str | None, str]]:
         "WHERE c.oid = to_regclass(%s) AND grantee <> c.relowner",
         [f"enriched.{name}"],
     ).fetchall()
+
+
+def _grant(conn: Connection, name: str, grants: list[tuple[str | None, str]]) -> None:
+    if not view_columns(conn, "enriched", name):
+        return
+    for grantee, privilege in grants:
+        role: sql.Composable = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
+        conn.execute(
+            sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(privilege), sql.Identifier("enriched", name), role)
+        )
 
 
 def _comment_of(conn: Connection, schema: str, relation: str, column: str) -> Described:

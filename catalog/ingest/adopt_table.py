@@ -15,9 +15,11 @@ from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.ingest.adopted_view import READABLE, Source, adopted_view
 from msacat.catalog.ingest.bind_columns import key_columns, spelled
 from msacat.catalog.ingest.check_adopted import check_names, check_sample
+from msacat.catalog.ingest.ingest_ledger import files_lock
 from msacat.catalog.ingest.plan_ingest import reference_release
 from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.ingest.units_in_files import factor_to
+from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import find_spec, register_adopted
@@ -50,7 +52,7 @@ def adopt(
     conn.commit()
     spec = find_spec(conn, dataset)
     schema, name = _split(table)
-    with conn.transaction():
+    with advisory_lock(conn, files_lock(dataset)), conn.transaction():
         release = reference_release(conn, spec)
         kind, rows = _relation(conn, schema, name)
         sources, unused = _bind(conn, spec, schema, name, columns or {})

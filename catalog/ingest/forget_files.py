@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from psycopg import Connection
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.ingest.ingest_ledger import files_that_skipped, remove_files, stale_names
+from msacat.catalog.ingest.ingest_ledger import files_lock, files_that_skipped, remove_files, stale_names
 from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.store.register_survey import registered_specs
@@ -72,7 +72,7 @@ def _files_called(
 
 
 def _forget_files(conn: Connection, survey: str, file_ids: list[int], paths: list[str]) -> ForgetReport:
-    with advisory_lock(conn, f"forget {survey}"), conn.transaction():
+    with advisory_lock(conn, files_lock(survey)), conn.transaction():
         models, runs = stale_names(conn, file_ids)
         incomplete = files_that_skipped(conn, survey, file_ids) if file_ids else []
         rows = remove_files(conn, survey, file_ids, f"file forgotten: {', '.join(paths)}"[:500])
@@ -82,15 +82,23 @@ def _forget_files(conn: Connection, survey: str, file_ids: list[int], paths: lis
 def _forget_dataset(conn: Connection, survey: str) -> ForgetReport:
     """Every file of the survey; an adopted one is unregistered as well, since it is nothing but a view."""
     row = conn.execute("SELECT adopted_from FROM msacat.surveys WHERE name = %s", [survey]).fetchone()
-    files = conn.execute("SELECT file_id, path FROM msacat.files WHERE survey = %s", [survey]).fetchall()
     conn.commit()
-    file_ids, paths = [f[0] for f in files], [f[1] for f in files]
-    if row is None or row[0] is None:
-        return _forget_files(conn, survey, file_ids, paths)
-    with advisory_lock(conn, f"forget {survey}"), conn.transaction():
+    with advisory_lock(conn, files_lock(survey)):
+        files = conn.execute("SELECT file_id, path FROM msacat.files WHERE survey = %s", [survey]).fetchall()
+        conn.commit()
+        file_ids, paths = [f[0] for f in files], [f[1] for f in files]
+        if row is None or row[0] is None:
+            return _forget_files(conn, survey, file_ids, paths)
+        return _forget_adopted(conn, survey, file_ids, paths, row[0])
+
+
+def _forget_adopted(
+    conn: Connection, survey: str, file_ids: list[int], paths: list[str], source: str
+) -> ForgetReport:
+    with conn.transaction():
         models, runs = stale_names(conn, file_ids)
         spec = registered_specs(conn)[survey]
         # From here on an ordinary survey without rows: it may be ingested, or adopted again.
         replace_relation(conn, spec, "VIEW", create_table(spec), adopted_from=None)
-        remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {row[0]}")
-    return ForgetReport(survey, paths, 0, models, runs, adopted_from=row[0])
+        remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {source}")
+    return ForgetReport(survey, paths, 0, models, runs, adopted_from=source)

@@ -18,6 +18,7 @@ from msacat.catalog.ingest.ingest_ledger import (
     UNREADABLE,
     FileReport,
     close_entry,
+    files_lock,
     files_that_skipped,
     find_by_content,
     find_by_path,
@@ -34,7 +35,8 @@ from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.copy_batches import copy_batches
 from msacat.catalog.server.drop_indexes import drop_indexes
 from msacat.catalog.server.fault_points import fault_point
-from msacat.catalog.store.register_survey import register_survey
+from msacat.catalog.store.register_survey import register_survey, registered_specs
+from msacat.catalog.store.star_view import refresh_star_view
 
 __all__ = ["IngestPlan", "IngestReport", "plan_ingest", "rehearse_file", "rehearse_ingest", "run_ingest"]
 
@@ -150,8 +152,8 @@ def _ingest(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str]
             if attempt == ATTEMPTS:
                 raise
         except psycopg.errors.UniqueViolation as error:
-            # the same content, packed otherwise, was committed by another ingest since this one looked
-            if attempt == ATTEMPTS or error.diag.constraint_name != "same_bytes_once":
+            # committed by another ingest since this one looked: the same content packed otherwise, or rows of its own
+            if attempt == ATTEMPTS:
                 raise _refused(path, error) from error
         except psycopg.errors.DiskFull as error:
             raise StoreUnavailable(
@@ -195,9 +197,10 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
         known, old = (None, None) if content is None else _known(conn, plan, path, content)
         if known is not None:
             return known
+        alone = advisory_lock(conn, files_lock(spec.name), wait=True, tell=tell, shared=old is None)
         try:
-            with conn.transaction():
-                created = register_survey(conn, spec)
+            with alone, conn.transaction():
+                created = register_survey(conn, spec, show=False)
                 incomplete = [] if old is None else files_that_skipped(conn, spec.name, [old])
                 if old is not None:
                     remove_files(conn, spec.name, [old], f"file replaced: {path.name}")
@@ -219,6 +222,9 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                 if created:
                     # After the commit it would leave a mark in every page, and the table be written once more.
                     _make_statistics(conn, plan)
+                    refresh_star_view(
+                        conn, registered_specs(conn)
+                    )  # last: readers of the view wait from here on
                 close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused)
                 fault_point("ingest.before_commit")
         except _KnownContent as same:

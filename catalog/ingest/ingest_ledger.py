@@ -21,6 +21,14 @@ REPEATED, ALREADY_STORED = "repeated in file", "already stored"
 UNREADABLE = "unreadable line"
 
 
+def files_lock(survey: str) -> str:
+    """Lock of a survey's files: shared by those that come in, held alone where some are taken out.
+
+    A file skips rows that another holds; were that one forgotten meanwhile, the rows would be in neither.
+    """
+    return f"files of {survey}"
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """A file as the ledger knows it."""

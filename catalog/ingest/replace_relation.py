@@ -8,6 +8,7 @@ from typing import Literal
 import psycopg
 from psycopg import Connection, sql
 
+from msacat.catalog.enrich.publish_enriched import stars_view_aside
 from msacat.catalog.errors import UsageError
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.star_view import refresh_star_view
@@ -26,21 +27,22 @@ def replace_relation(
 
     Raises UsageError naming a user's view that stands in the way. The caller commits.
     """
-    try:
-        for schema, name in (
-            ("matched", "stars"),
-            ("survey", "xp_spectra"),
-            ("survey", f"{spec.name}_clean"),
-        ):
-            conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, name)))
-        conn.execute(sql.SQL("DROP {} {}").format(sql.SQL(kind), sql.Identifier("survey", spec.name)))
-    except psycopg.errors.DependentObjectsStillExist as error:
-        raise UsageError(
-            f"other views stand on survey.{spec.name}",
-            found=error.diag.message_detail,
-            next_step="drop them, repeat the command, and make them again",
-        ) from error
-    for statement in [*statements, *comments(spec, spec.name), *create_clean_view(spec)]:
-        conn.execute(statement)
-    conn.execute("UPDATE msacat.surveys SET adopted_from = %s WHERE name = %s", [adopted_from, spec.name])
-    refresh_star_view(conn, registered_specs(conn))
+    with stars_view_aside(conn):
+        try:
+            for schema, name in (
+                ("matched", "stars"),
+                ("survey", "xp_spectra"),
+                ("survey", f"{spec.name}_clean"),
+            ):
+                conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, name)))
+            conn.execute(sql.SQL("DROP {} {}").format(sql.SQL(kind), sql.Identifier("survey", spec.name)))
+        except psycopg.errors.DependentObjectsStillExist as error:
+            raise UsageError(
+                f"other views stand on survey.{spec.name}",
+                found=error.diag.message_detail,
+                next_step="drop them, repeat the command, and make them again",
+            ) from error
+        for statement in [*statements, *comments(spec, spec.name), *create_clean_view(spec)]:
+            conn.execute(statement)
+        conn.execute("UPDATE msacat.surveys SET adopted_from = %s WHERE name = %s", [adopted_from, spec.name])
+        refresh_star_view(conn, registered_specs(conn))

@@ -155,8 +155,8 @@ def read_xp(
     ----------
     dsn : server; default as the command line's.
     where : SQL condition on the columns of enriched.stars, e.g. "gaia_g > 17.65 AND NOT bp_observed".
-    source_ids : only these stars, in this order; every one gets a row, NaN where nothing is known.
-    limit : at most this many rows.
+    source_ids : only these stars, in this order; every one gets a row, NaN where nothing is known. Without `where`.
+    limit : at most this many rows, the first ones.
 
     Returns a pandas.DataFrame: source_id (int64), for bp and rp `_n_parameters`, `_standard_deviation`,
     `_coefficients` and `_coefficient_errors` (55, Gaia internal flux units), `_coefficient_correlations` (zeros:
@@ -164,6 +164,10 @@ def read_xp(
     """
     import pandas as pd
 
+    if source_ids is not None:
+        if where is not None:
+            raise UsageError("give where or source_ids, not both")
+        source_ids, limit = source_ids[:limit], None
     records = list(_xp_records(dsn, where, source_ids, limit))
     if source_ids is not None:
         found = {record["source_id"]: record for record in records}

@@ -25,14 +25,15 @@ def advisory_lock(
     name: str,
     wait: bool = False,
     tell: Callable[[str], None] = lambda words: None,
+    shared: bool = False,
 ) -> Iterator[None]:
     """Hold the lock `name` of this database, across transactions, until the block ends or the session does.
 
-    If another session holds it: with `wait`, `tell` says who and this call waits; else StoreLocked names it.
-    Enter it outside `conn.transaction()`.
+    Any number of sessions hold it `shared` at once, or one alone. If others are in the way: with `wait`, `tell` says
+    who and this call waits; else StoreLocked names one. Enter it outside `conn.transaction()`.
     """
-    key = lock_key(name)
-    if not _scalar(conn, "SELECT pg_try_advisory_lock(%s)", key):
+    key, how = lock_key(name), "_shared" if shared else ""
+    if not _scalar(conn, f"SELECT pg_try_advisory_lock{how}(%s)", key):
         held_by = _holder(conn, key)
         if not wait:
             raise StoreLocked(
@@ -41,14 +42,14 @@ def advisory_lock(
                 next_step="wait until it ends, then repeat the command",
             )
         tell(f"Waiting for the lock {name!r}, held by {held_by}.")
-        _scalar(conn, "SELECT 1 FROM (SELECT pg_advisory_lock(%s)) AS waited", key)
+        _scalar(conn, f"SELECT 1 FROM (SELECT pg_advisory_lock{how}(%s)) AS waited", key)
     try:
         yield
     finally:
         if not conn.closed:
             if conn.info.transaction_status == TransactionStatus.INERROR:
                 conn.rollback()  # a failed transaction takes no command, not even the unlock
-            _scalar(conn, "SELECT pg_advisory_unlock(%s)", key)
+            _scalar(conn, f"SELECT pg_advisory_unlock{how}(%s)", key)
 
 
 def _scalar(conn: psycopg.Connection, query: str, key: int) -> object:

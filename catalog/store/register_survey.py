@@ -55,8 +55,11 @@ def find_spec(conn: Connection, name: str) -> SurveySpec:
     )
 
 
-def register_survey(conn: Connection, spec: SurveySpec) -> bool:
+def register_survey(conn: Connection, spec: SurveySpec, show: bool = True) -> bool:
     """Create what the survey needs; False if this very file is registered already.
+
+    Without `show`, matched.stars stays as it is: whoever reads it would wait for the caller's commit. It is then
+    refreshed by the caller.
 
     Raises UsageError when the name or a band is taken, or when another version is registered.
     The caller commits.
@@ -74,7 +77,8 @@ def register_survey(conn: Connection, spec: SurveySpec) -> bool:
     if spec.role in MATCHED_ROLES:
         for statement in create_match_table(spec):
             conn.execute(statement)
-    refresh_star_view(conn, registered_specs(conn))
+    if show:
+        refresh_star_view(conn, registered_specs(conn))
     return True
 
 

@@ -40,16 +40,20 @@ def refresh_star_view(conn: Connection, specs: dict[str, SurveySpec]) -> None:
         Described("Bits of the bands whose survey object is shared with other Gaia stars.", "", "meta.code"),
     )
     for spec in sorted(matched, key=lambda s: min([bits[b.name] for b in s.bands], default=99)):
-        outputs |= _survey_outputs(spec)
+        _add(outputs, spec, _survey_outputs(spec), "its id column")
     for spec in inputs:
-        mine = _input_outputs(spec)
-        if taken := sorted(mine.keys() & outputs.keys()):
-            raise UsageError(
-                f"survey '{spec.name}': matched.stars has columns of these names already: {', '.join(taken)}",
-                next_step="give its scalars other names",
-            )
-        outputs |= mine
+        _add(outputs, spec, _input_outputs(spec), "its scalars")
     _create_or_replace(conn, "matched", "stars", outputs, _from(reference, [*spectra, *inputs], matched))
+
+
+def _add(outputs: dict[str, _Output], spec: SurveySpec, mine: dict[str, _Output], what: str) -> None:
+    """Into `outputs`, of which none may be replaced: one survey's ids are not another's."""
+    if taken := sorted(mine.keys() & outputs.keys()):
+        raise UsageError(
+            f"survey '{spec.name}': matched.stars has columns of these names already: {', '.join(taken)}",
+            next_step=f"give {what} another name",
+        )
+    outputs |= mine
 
 
 def view_columns(conn: Connection, schema: str, relation: str) -> list[str]:

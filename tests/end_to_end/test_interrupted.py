@@ -212,7 +212,7 @@ def test_training_goes_on_after_the_server_was_away(trained, msacat_at):
     with running(trained, "train", "--name", "cut-off", "--epochs", "5") as process:
         wait_for(
             trained,
-            "SELECT 1 FROM learned.train_steps JOIN learned.models USING (model_id) WHERE name = 'cut-off'",
+            "SELECT 1 FROM learned.train_steps JOIN learned.models USING (model_id) WHERE models.name = 'cut-off'",
             process,
         )
         end_connections(trained)

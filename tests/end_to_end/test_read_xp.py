@@ -79,6 +79,12 @@ def test_ids_come_in_the_order_given_and_unknown_ones_are_nan(trained_once):
     assert xp["bp_observed"][3]
     np.testing.assert_array_equal(np.float32(xp["bp_coefficients"][3]), np.float32(published[1]))
     assert list(msacat.read_xp(trained_once, source_ids=[]).columns) == list(xp.columns)
+    few = msacat.read_xp(trained_once, source_ids=asked, limit=2)
+    assert few["source_id"].tolist() == list(asked)[:2]
+    for name in ("bp_observed", "rp_observed"):
+        assert few[name].tolist() == xp[name].tolist()[:2]
+    with pytest.raises(UsageError, match="not both"):
+        msacat.read_xp(trained_once, where="gaia_g < 15", source_ids=asked)
 
 
 def test_what_cannot_be_read_is_said(trained_once, store):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import sql
 
+from msacat.catalog.enrich.enriched_tables import create_run_tables
+from msacat.catalog.enrich.publish_enriched import recreate_views
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.ingest.adopt_table import adopt
 from msacat.catalog.ingest.forget_files import forget
 from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
-from msacat.catalog.store.register_survey import find_spec, register_survey
+from msacat.catalog.store.register_survey import find_spec, register_survey, registered_specs
+from msacat.catalog.store.star_view import star_features
 from msacat.catalog.store.verify_catalog import verify
+from msacat.catalog.stream.model_ledger import import_model
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
+READER = "reader_of_a_test"
 NUMBERS = {
     "source_id": "bigint", "ra": "double precision", "dec": "double precision", "ref_epoch": "double precision",
     "parallax": "double precision", "parallax_error": "real", "pmra": "real", "phot_g_mean_mag": "real",
@@ -330,6 +337,32 @@ def test_forget_gives_the_dataset_back_and_it_can_be_adopted_again(conn, write_c
     run_ingest(conn, plan_ingest(conn, "gaia_source", [write_csv("a.csv", STARS[:1])]))
     with pytest.raises(UsageError, match="holds ingested files"):
         adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+
+
+def test_a_published_run_is_no_obstacle(conn, store):
+    """enriched.stars stands on matched.stars, which is made anew: it comes back, grants and all."""
+    make_archive(conn, STARS)
+    conn.execute(f"DROP ROLE IF EXISTS {READER}")
+    conn.execute(f"CREATE ROLE {READER}")
+    register_survey(conn, find_spec(conn, "gaia_source"))
+    model = import_model(conn, "m", Path("/nowhere"), star_features(conn, registered_specs(conn)), {}, "0")
+    run = conn.execute(
+        "INSERT INTO msacat.runs (model_id, state, file_ids, request, n_stars, code_version, published) "
+        "VALUES (%s, 'published', '{}', '{}', 0, '', now()) RETURNING run_id", [model],
+    ).fetchone()[0]  # fmt: skip
+    create_run_tables(conn, run, ["magnitudes"])
+    assert "stars" in recreate_views(conn)
+    conn.execute(f"GRANT SELECT ON enriched.stars TO {READER}")
+    conn.commit()
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    assert conn.execute("SELECT count(*) FROM enriched.stars").fetchone() == (len(STARS),)
+    forget(conn, "gaia_source")
+    assert conn.execute("SELECT count(*) FROM enriched.stars").fetchone() == (0,)
+    assert conn.execute(
+        "SELECT has_table_privilege(%s, 'enriched.stars', 'SELECT')", [READER]
+    ).fetchone() == (True,)
+    conn.execute(f"DROP OWNED BY {READER}")
+    conn.execute(f"DROP ROLE {READER}")
 
 
 def test_a_users_view_in_the_way_is_named(conn):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from msacat.catalog.errors import UsageError
+from msacat.catalog.errors import StoreLocked, UsageError
 from msacat.catalog.ingest.forget_files import forget
 from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.server.connect import connect
 from msacat.catalog.store.verify_catalog import verify
 
 
@@ -73,6 +74,24 @@ def test_a_whole_dataset(conn, parts):
 def test_files_that_had_skipped_the_forgotten_rows_are_named(conn, gaia_rows, write_csv):
     first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=4))
     run_ingest(conn, plan_ingest(conn, "gaia_source", [first, second]))
+    [report] = forget(conn, str(first))
+    assert report.incomplete == [str(second)]
+
+
+def test_nothing_is_forgotten_while_a_file_comes_in(conn, store, gaia_rows, write_csv):
+    """The file on its way may skip rows because the other holds them: were that one gone, they would be in neither."""
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=4))
+    run_ingest(conn, plan_ingest(conn, "gaia_source", [first]))
+    refused = []
+
+    def forget_meanwhile(done: float, total: float, words: str) -> None:
+        if words.endswith("rows"):  # the rows are on their way
+            with connect(store) as other, pytest.raises(StoreLocked) as error:
+                forget(other, str(first))
+            refused.append(error.value.message)
+
+    run_ingest(conn, plan_ingest(conn, "gaia_source", [second]), on_progress=forget_meanwhile)
+    assert refused and "files of gaia_source" in refused[0]
     [report] = forget(conn, str(first))
     assert report.incomplete == [str(second)]
 

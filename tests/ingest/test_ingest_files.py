@@ -5,12 +5,17 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+from unittest.mock import patch
 
+import psycopg
 import pytest
 
 from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.ingest import ingest_files
 from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
 from msacat.catalog.ingest.ingest_ledger import files_of
+from msacat.catalog.server.connect import connect
+from msacat.catalog.store.star_view import view_columns
 
 
 def test_ledger_holds_what_the_report_says(conn, ingest, gaia_rows, write_csv):
@@ -124,6 +129,43 @@ def test_files_that_had_skipped_the_replaced_rows_are_named(ingest, gaia_rows, w
     write_csv("a.csv", gaia_rows(2))
     [one] = ingest("gaia_source", first, replace=True).files
     assert (one.outcome, one.incomplete) == ("replaced", [str(second)])
+
+
+def test_rows_that_came_while_a_file_was_read_are_counted(conn, store, gaia_rows, write_csv):
+    """Both bring the rows 3 and 4; the one that finds them only when it writes begins again."""
+    rows = gaia_rows(4)
+    slow = write_csv("slow.csv", [*rows, rows[0]])  # a repeat: through the staging table
+    quick = write_csv("quick.csv", gaia_rows(5, start=3))
+    run_ingest(conn, plan_ingest(conn, "gaia_source", [write_csv("first.csv", gaia_rows(1, start=90))]))
+    merge, came = ingest_files.merge_staged, []
+
+    def too_late(*arguments):
+        if came:
+            return merge(*arguments)
+        with connect(store) as other:
+            came.extend(run_ingest(other, plan_ingest(other, "gaia_source", [quick])).files)
+        raise psycopg.errors.UniqueViolation("what the server says if these rows came after its last look")
+
+    with patch.object(ingest_files, "merge_staged", too_late):
+        [one] = run_ingest(conn, plan_ingest(conn, "gaia_source", [slow])).files
+    assert (one.rows_kept, one.rows_rejected) == (2, {"repeated in file": 1, "already stored": 2})
+
+
+def test_a_new_survey_does_not_hold_up_readers_while_it_comes_in(conn, store, gaia_rows, write_csv):
+    run_ingest(conn, plan_ingest(conn, "gaia_source", [write_csv("a.csv", gaia_rows(3))]))
+    seen = []
+
+    def look(done: float, total: float, words: str) -> None:
+        if words.endswith("rows"):
+            with connect(store) as other:
+                other.execute("SET lock_timeout = '2s'")
+                seen.append(other.execute("SELECT count(*) FROM matched.stars").fetchone())
+
+    stars = [{"designation": "a", "ra": 1.0, "dec": 2.0, "j_m": 12.5, "h_m": 12.0, "k_m": 11.9}]
+    plan = plan_ingest(conn, "twomass_psc", [write_csv("b.csv", stars)])
+    assert run_ingest(conn, plan, on_progress=look).rows_kept == 1
+    assert seen == [(3,)]
+    assert "twomass_j" in view_columns(conn, "matched", "stars")
 
 
 def test_rows_a_file_repeats_are_counted_if_equal_and_refused_if_not(conn, ingest, gaia_rows, write_csv):

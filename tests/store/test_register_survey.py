@@ -192,6 +192,18 @@ def test_band_names_are_taken_once(conn):
         update_survey(conn, changed(spec, version=2, bands=[*(b.model_dump() for b in spec.bands), thief]))
 
 
+def test_one_survey_s_ids_never_stand_in_another_s_column(conn):
+    """matched.stars shows every survey's own id; of two columns of one name the second would hide the first."""
+    register_survey(conn, builtin_specs()["gaia_source"])
+    spec = builtin_specs()["twomass_psc"]
+    register_survey(conn, spec)
+    bands = [b.model_dump() | {"name": f"new_{b.name}"} for b in spec.bands]
+    quality = [q.model_dump() | {"bands": [f"new_{b}" for b in q.bands]} for q in spec.quality]
+    with pytest.raises(UsageError, match=r"names already: twomass_id") as error:
+        register_survey(conn, changed(spec, name="copy", bands=bands, quality=quality))
+    assert "id column another name" in error.value.next_step
+
+
 def test_a_store_holds_63_bands(conn):
     spec = builtin_specs()["twomass_psc"]
     register_survey(conn, spec)
