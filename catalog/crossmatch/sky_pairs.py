@@ -160,6 +160,9 @@ class SkySearch:
         zone = np.append(lowest, ranges(lowest[wide] + 1, n_more[wide]))
         half = _half_width(dec, reach)
         low, high = ra - half, ra + half
+        # Round a pole once, and no further: the ends of an interval must not fall into one bin, whose objects were twice.
+        round_ = half >= 180 - 360 / (1 << self.ra_bits)
+        low[round_], high[round_] = 0.0, np.nextafter(360.0, 0.0)
         low, high = np.append(low, low[again]), np.append(high, high[again])
         # An interval across RA 0 is two.
         below, above = np.flatnonzero(low < 0), np.flatnonzero(high >= 360)

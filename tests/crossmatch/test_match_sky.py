@@ -146,6 +146,18 @@ def test_equally_near_objects_and_stars_go_to_the_smaller_id(sky_oracle, ra, dec
         }
 
 
+@pytest.mark.parametrize("offset", [180.0, 179.999999, 90.0])
+@pytest.mark.parametrize("ra", [0.0, 10.0, 359.9])
+def test_across_a_pole_an_object_is_found_once(ra, offset):
+    """The star searches all right ascensions; where its circle closes must not count twice."""
+    north = 89.99999
+    still = np.zeros(1)
+    stars = StarPositions(np.array([1]), np.array([ra]), np.array([north]), still, still, 2016.0)
+    objects = ObjectPositions(np.array([5]), np.array([(ra + offset) % 360]), np.array([north]), 2016.0)
+    found = mutual_nearest(stars, objects, 1.0)
+    assert found.n_candidates.tolist() == [1] and found.mutual.tolist() == [True]
+
+
 def test_the_loser_keeps_its_separation_and_count():
     stars = StarPositions(
         np.array([1, 2]),
