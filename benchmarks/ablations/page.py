@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +23,14 @@ from run import (
     WIDTHS,
 )
 from scaling_law import SURVEY, fit_power_law
-from suspects_and_selection import PERCENTILES, WORST
+from suspects_and_selection import PERCENTILES, WIDEST, WORST
 
 from msacat.model.evaluate.accuracy_tables import Summary, in_mean, mixture_of, summarise
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablations.md"
 FINDINGS = RESULTS.with_name("suspects_and_selection.json")
-#: of later code, with a default of its own: run.py --results writes such a file
-ARCHITECTURES = RESULTS.with_name("ablations_architectures.json")
 SHORT = dict(zip(REGIMES, ("random", "survey, XP seen", "XP", "XP + survey", "faint"), strict=True))
+NORMAL_OFF = 2.5758 / 0.9945  # that one normal error in a hundred exceeds, in half-widths of 68 %
 SURE = 2.0  # errors of a ratio beyond which a difference is called one
 NOTHING_SURE = "nothing beyond the error"
 
@@ -39,8 +38,7 @@ NOTHING_SURE = "nothing beyond the error"
 def main() -> int:
     records = json.loads(RESULTS.read_text("utf-8"))
     findings = json.loads(FINDINGS.read_text("utf-8")) if FINDINGS.exists() else {}
-    later = json.loads(ARCHITECTURES.read_text("utf-8")) if ARCHITECTURES.exists() else []
-    PAGE.write_text("\n".join(page(records, findings, later)) + "\n", "utf-8")
+    PAGE.write_text("\n".join(page(records, findings)) + "\n", "utf-8")
     return 0
 
 
@@ -49,7 +47,7 @@ def _steps() -> int:
     return json.loads((WEIGHTS / "sky-0" / "model.json").read_text("utf-8"))["config"]["steps"]
 
 
-def page(records: list[dict], findings: dict, later: Sequence[dict] = ()) -> Iterator[str]:
+def page(records: list[dict], findings: dict) -> Iterator[str]:
     yield "# Ablations"
     yield ""
     yield (
@@ -68,18 +66,12 @@ def page(records: list[dict], findings: dict, later: Sequence[dict] = ()) -> Ite
         rows = _table(records, dataset)
         if rows:
             yield from ["", f"## {title}", "", *rows]
-    if rows := _table(list(later), "sky"):
-        yield from ["", "## Architectures, and E(B−V)", ""]
-        yield "Measured with later code than the tables above, beside the default of that code."
-        yield from ["", *rows]
     yield ""
     yield (
         "One training a row, one seed: at two errors, in five columns, some of the many differences are chance. The error "
         "takes bands for independent, though they share stars."
     )
-    missing = [
-        arm.name for arm in ARMS if not any(r["method"] == f"msacat:{arm.name}" for r in [*records, *later])
-    ]
+    missing = [arm.name for arm in ARMS if not any(r["method"] == f"msacat:{arm.name}" for r in records)]
     if missing:
         yield from ["", f"Not measured: {', '.join(missing)}."]
     yield from _pretraining(records)
@@ -201,21 +193,25 @@ def _scaling(records: list[dict]) -> Iterator[str]:
 def _suspects(found: dict) -> Iterator[str]:
     yield from ["", "## What `suspect` finds", ""]
     yield (
-        "Dirty sky, stored weights, one survey hidden. Of the worst "
-        f"{WORST:.0%} of imputed magnitudes so many are flagged, and so many of all; and so many are among the "
-        f"{WORST:.0%} with the widest intervals:"
+        f"Dirty sky, stored weights, one survey hidden. Of the worst {WORST:.0%} of imputed magnitudes so many are flagged, "
+        f"and so many of all; so many are among the {' and '.join(f'{w:.0%}' for w in WIDEST)} with the widest intervals. "
+        f"*Off*: in half-widths of its own 68 % interval, what {WORST:.0%} of the values exceed; of normal errors, "
+        f"{NORMAL_OFF:.2f}."
     )
     yield from [
         "",
-        "| G | values | worst begins at, mag | flagged of the worst | flagged of all | widest of the worst |",
-        "|---|---|---|---|---|---|",
+        "| G | values | worst begins at, mag | flagged of the worst | flagged of all | "
+        + " | ".join(f"in the widest {w:.0%}" for w in WIDEST)
+        + " | off |",
+        "|---|---|---|---|---|" + "---|" * (len(WIDEST) + 1),
     ]
     for row in found["values"]:
         low, high = row["g"]
         label = f"< {high}" if low == 0 else f"> {low}"
         yield (
             f"| {label} | {row['n']:,} | {row['worst_mag']:.2f} | {row['flagged_of_worst']:.1%} | {row['flagged']:.1%} | "
-            f"{row['widest_of_worst']:.1%} |"
+            + " | ".join(f"{share:.1%}" for share in row["widest_of_worst"])
+            + f" | {row['errors_off']:.2f} |"
         )
     yield from [
         "",

@@ -84,9 +84,10 @@ def main() -> int:
         )
     if "scaling" in wanted:
         for size in SIZES:
-            for name, width in WIDTHS.items():
-                arm = Arm(f"{name}-{size}", "", {"width": width, "label_width": width})
-                judge(few(clean, size), arm, asked.work, asked.results)
+            with OnePrior().at_work():
+                for name, width in WIDTHS.items():
+                    arm = Arm(f"{name}-{size}", "", {"width": width, "label_width": width})
+                    judge(few(clean, size), arm, asked.work, asked.results)
     if "pretraining" in wanted:
         judge_pretraining(apogee_stars(asked), WEIGHTS / "apogee-0", asked.work, asked.results)
     return 0

@@ -1,8 +1,9 @@
 """What `suspect` finds, and whether enriched stars are free of the surveys' selection: tables from stored weights.
 
 `suspect`: on test stars of the dirty sky with one survey hidden, the share of the worst one per cent of imputed
-magnitudes that is flagged, beside the share of all; the share that is among the one per cent with the widest
-intervals; and the share of stars flagged in anything, by class.
+magnitudes that is flagged, beside the share of all; the share that is among the one and five per cent with the widest
+intervals; how many of its own errors the worst value in a hundred is off; and the share of stars flagged in anything,
+by class.
 Selection: distributions of [Fe/H] and colours of all test stars of the clean sky as enriched, and of the stars that
 all surveys measured, against the truth of all.
 """
@@ -19,6 +20,7 @@ from msacat.model.evaluate.regimes import cases
 from msacat.model.predict_stars import StarModel
 
 WORST = 0.01
+WIDEST = (0.01, 0.05)
 BRIGHTNESS = ((0.0, 17.65), (17.65, 30.0))  # G, mag
 COLOURS = (("ps1_g", "ps1_i"), ("sdss_u", "sdss_g"), ("twomass_j", "catwise_w1"))
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -44,7 +46,8 @@ def suspect_power(data: EvaluationData, weights: Path) -> dict:
         values.append(
             {"g": [low, high], "n": int(here.sum()), "worst_mag": float(size[worst].min()),
              "flagged_of_worst": float(flagged[worst].mean()), "flagged": float(flagged[here].mean()),
-             "widest_of_worst": float((wide[worst] >= np.quantile(wide[here], 1 - WORST)).mean())}
+             "widest_of_worst": [float((wide[worst] >= np.quantile(wide[here], 1 - w)).mean()) for w in WIDEST],
+             "errors_off": float(np.quantile(size[here] / wide[here], 1 - WORST))}
         )  # fmt: skip
     found = model.predict(data.test)
     any_B = found.suspect_BM.any(1)
