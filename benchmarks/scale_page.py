@@ -75,7 +75,9 @@ def page(store: list[dict[str, Any]], growth: dict[str, Any], speed: list[dict[s
         "## Hours",
         "",
         f"On one server: a worker and its server process keep {PROCESSORS} processors busy. On N workers: N such pairs, each on its",
-        "own chunks, as long as the server's disk keeps up (below).",
+        "own chunks, as long as the server's disk keeps up (below). `crossmatch` and `enrich` have `--workers`; ingest is parallel",
+        "by starting several `msacat ingest` on different files. Packing and `msacat train` are one process: for more than one",
+        "worker their columns, and those of reading, are what the work would take ([model](model.md) says how to train in several).",
         "",
         "| stage | processor s a million | "
         + " | ".join(

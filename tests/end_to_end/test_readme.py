@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import psycopg
 import pytest
 import typer
 
@@ -55,6 +56,21 @@ def test_queries_in_its_commands_are_answered(trained_once, msacat_at):
     for words in queries:
         code, out, err = msacat_at(trained_once, "query", *words)
         assert code == 0 and len(out.splitlines()) > 1, err
+
+
+def test_a_list_of_targets_is_joined_through_the_index(trained):
+    (block,) = re.findall(r"```\n(CREATE SCHEMA mine;.*?)```", README, re.DOTALL)
+    made, asked = re.split(r"^\\copy .*$", block, flags=re.MULTILINE)
+    asked = asked.strip().removesuffix(";")
+    with psycopg.connect(trained) as conn:
+        conn.execute(made)
+        conn.execute(
+            "INSERT INTO mine.targets SELECT source_id, ra, dec FROM survey.gaia_source ORDER BY 1 LIMIT 5"
+        )
+        found = {row[:2] for row in conn.execute(asked).fetchall()}
+        plan = "\n".join(line for (line,) in conn.execute("EXPLAIN " + asked))
+    assert len({a for a, b in found if a == b}) == 5
+    assert plan.count("Seq Scan") == 1 and "q3c_nearby_it" in plan
 
 
 def test_links_lead_somewhere():

@@ -72,6 +72,15 @@ def test_the_page_holds_every_table():
         assert words in page, words
 
 
+def test_intervals_that_hold_nothing_are_blank_for_ordinary_stars_and_for_others():
+    nothing = [r | {"coverage68": 0.0, "coverage95": 0.004, "hallucinated": 1.0} for r in records()]
+    page = accuracy_page(records() + [r | {"dataset": "sky:quasar"} for r in nothing])
+    assert "| quasar | random_cells | msacat | 3 | 0.0160 |  |  |  |" in page and "100.0 %" not in page
+    assert "| msacat | 0.0160 | 0.40 | 0.80 | " in accuracy_page(nothing) and "100.0 %" not in accuracy_page(
+        nothing
+    )
+
+
 def test_a_seed_without_conventional_methods_leaves_their_ratio_to_the_others():
     def record(method, seed, nmad):
         return {"dataset": "sky", "regime": "random_cells", "quantity": "ps1_g", "g_bin": "all", "method": method,
