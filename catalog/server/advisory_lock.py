@@ -46,10 +46,15 @@ def advisory_lock(
     try:
         yield
     finally:
-        if not conn.closed:
-            if conn.info.transaction_status == TransactionStatus.INERROR:
-                conn.rollback()  # a failed transaction takes no command, not even the unlock
-            _scalar(conn, f"SELECT pg_advisory_unlock{how}(%s)", key)
+        try:
+            if not conn.closed:
+                if conn.info.transaction_status == TransactionStatus.INERROR:
+                    conn.rollback()  # a failed transaction takes no command, not even the unlock
+                _scalar(conn, f"SELECT pg_advisory_unlock{how}(%s)", key)
+        except psycopg.OperationalError:
+            # A session that was ended from outside gave its locks back; what it did meanwhile says how it went.
+            if not conn.closed:
+                raise
 
 
 def _scalar(conn: psycopg.Connection, query: str, key: int) -> object:

@@ -100,3 +100,26 @@ def test_each_database_has_its_own_locks(server, store):
         advisory_lock(elsewhere, "job"),
     ):
         pass
+
+
+def test_a_session_that_was_ended_has_no_lock_to_give_back(store):
+    """Whoever waits for the lock learns what happened inside it, not that the unlock failed."""
+    with connect(store) as conn, pytest.raises(KeyError, match="what happened"), advisory_lock(conn, "mine"):
+        with connect(store, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
+        raise KeyError("what happened")
+    with connect(store) as conn, advisory_lock(conn, "mine"):
+        pass
+
+
+def test_shared_by_many_or_held_by_one(store):
+    with connect(store) as a, connect(store) as b, connect(store) as c:
+        with (
+            advisory_lock(a, "files", shared=True),
+            advisory_lock(b, "files", shared=True),
+            pytest.raises(StoreLocked),
+            advisory_lock(c, "files"),
+        ):
+            pass
+        with advisory_lock(c, "files"), pytest.raises(StoreLocked), advisory_lock(a, "files", shared=True):
+            pass
