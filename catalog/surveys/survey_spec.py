@@ -40,6 +40,19 @@ Transform = Literal[
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$")]
 
+_IDS = ("bigint", "integer", "text")  # floating point would round an id of 64 bits to another object's
+_NUMBERS = ("double precision", "real", "bigint", "integer", "smallint")
+#: what the column named under a key may be; under other keys it may be anything
+TYPES_OF: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("id", "column"): _IDS, ("id", "best_by"): _NUMBERS, ("matches", "id"): _IDS,
+    ("position", "ra"): ("double precision",), ("position", "dec"): ("double precision",),
+    ("position", "gaia_id"): ("bigint",), ("position", "epoch_column"): _NUMBERS,
+    ("position", "pmra"): _NUMBERS, ("position", "pmdec"): _NUMBERS, ("scalars",): _NUMBERS,
+    ("bands", "mag"): _NUMBERS, ("bands", "err"): _NUMBERS,
+    ("labels", "value"): _NUMBERS, ("labels", "err"): _NUMBERS,
+    **{("spectra", key): ("real[55]",) for key in ("bp", "bp_err", "rp", "rp_err")},
+}  # fmt: skip
+
 
 class SpecClash(ValueError):
     """Two parts of a survey file that do not fit together; `where` is the key's path, as pydantic writes it."""
@@ -283,6 +296,7 @@ class SurveySpec(Strict):
         for name, *where in self._references():
             if name is not None and name not in names:
                 raise SpecClash(f"no [[columns]] entry defines a column '{name}'", *where)
+        self._types_fit()
         bands = {b.name for b in self.bands}
         labels = {str(x.quantity) for x in self.labels}
         for i, q in enumerate(self.quality):
@@ -317,6 +331,19 @@ class SurveySpec(Strict):
         if self.spectra:
             for key in ("bp", "bp_err", "rp", "rp_err"):
                 yield getattr(self.spectra, key), "spectra", key
+
+    def _types_fit(self) -> None:
+        uses: list[tuple[str, str, tuple[str, ...]]] = [("source_id", "Gaia's id", ("bigint",))]
+        for name, *where in self._references():
+            keys = tuple(key for key in where if isinstance(key, str))
+            uses.append((name, ".".join(keys), TYPES_OF.get(keys, ())))
+        for name, use, types in uses:
+            for i, column in enumerate(self.columns):
+                if column.name == name and types and column.type not in types:
+                    raise SpecClash(
+                        f"{name}, used as {use}, must be {' or '.join(types)}, not {column.type}",
+                        "columns", i, "type",
+                    )  # fmt: skip
 
     def _role_is_complete(self) -> None:
         if self.role in ("reference", "photometry", "labels") and self.position is None:
