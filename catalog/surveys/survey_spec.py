@@ -11,10 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 
@@ -40,6 +41,19 @@ Transform = Literal[
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$")]
 
+
+def _beyond_floats(number: int) -> int:
+    """Refuses an integer that a float spells, so that it is taken as that float: the fingerprints in stores are of floats.
+
+    Spelled, not only equal: PostgreSQL keeps the float 2^62, in JSON 4.611686018427388e+18, as 4611686018427388000.
+    """
+    if number in (float(number), int(Decimal(repr(float(number))))):
+        raise ValueError("a float says the same")
+    return number
+
+
+#: an integer of 64 bits that a float would round
+LongInteger = Annotated[int, Field(ge=-(2**63), lt=2**63), AfterValidator(_beyond_floats)]
 _IDS = ("bigint", "integer", "text")  # floating point would round an id of 64 bits to another object's
 _NUMBERS = ("double precision", "real", "bigint", "integer", "smallint")
 #: what the column named under a key may be; under other keys it may be anything
@@ -101,7 +115,7 @@ class Column(Strict):
     published_unit: str | None = None  # where the file's unit differs; the value is converted
     ucd: str = ""
     required: bool = False  # a file without this column is refused
-    sentinels: list[float | str] = []  # published values that mean "not measured"
+    sentinels: list[LongInteger | float | str] = []  # published values that mean "not measured"
     range: tuple[float, float] | None = None  # inclusive, of the stored value; outside -> NULL, counted
     unverified: bool = False  # the published name was not checked on a real file or data-model page
     source: str = ""  # where an (un)verified name comes from
@@ -208,7 +222,7 @@ class QualityCut(Strict):
     column: Name
     bad_if: Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in", "any_bit", "no_bit", "is_null"]
     #: what to compare with; for any_bit and no_bit a mask (the sum of 2**bit) or several. A NULL never fails a cut but is_null.
-    value: float | str | bool | list[float | str] | None = None
+    value: LongInteger | float | str | bool | list[LongInteger | float | str] | None = None
     character: int | None = None  # compare only this character (from 0) of a text column, e.g. ph_qual
     bands: list[Name] = []  # empty: the row leaves the _clean view; else only these bands become NULL there
     labels: list[Quantity] = []  # like bands: only these labels become NULL there
