@@ -148,7 +148,7 @@ def _without_sentinels(column: Column, source: Source) -> sql.Composable:
     whole = column.type in _WIDTH
     if sentinels:
         kind = sql.SQL(source.type)  # type: ignore[arg-type]
-        usable = [s for s in sentinels if not source.type.endswith("int") or float(s).is_integer()]
+        usable = [s for s in sentinels if source.type not in _WIDTH or float(s).is_integer()]
         if whole or source.type in _WIDTH:
             limit = 2 ** _WIDTH.get(source.type, 63)
             usable = [s for s in usable if -limit <= s < limit]

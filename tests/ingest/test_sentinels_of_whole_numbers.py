@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from msacat.catalog.ingest.adopt_table import adopt
 from msacat.catalog.ingest.forget_files import forget
 from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
@@ -52,3 +54,10 @@ def test_a_sentinel_larger_than_the_type_is_never_met(conn, write_csv):
     register_survey(conn, _survey([column]))
     expected = [*NUMBERS[:-1], None]
     assert _both_ways(conn, write_csv, "bigint", "long", NUMBERS) == (expected, expected)
+
+
+@pytest.mark.parametrize("kind", ["bigint", "integer", "smallint"])
+def test_a_sentinel_with_a_fraction_is_no_integer(conn, write_csv, kind: str):
+    register_survey(conn, _survey([{"name": "code", "type": kind, "sentinels": [-99.99, -1.0]}]))
+    expected = [-99, -100, None, 3]
+    assert _both_ways(conn, write_csv, kind, "code", [-99, -100, -1, 3]) == (expected, expected)
