@@ -55,7 +55,7 @@ def ingest(
         require_store(conn)
         plan = plan_ingest(conn, dataset, paths, replace, max_bad_rows)
         for path in plan.skipped:
-            say(f"skipped, not a table: {path}")
+            say(f"skipped, not a table of {dataset}: {path}")
         with progress_bar(f"ingest {dataset}", total=plan.bytes) as update:
             run = rehearse_ingest if dry_run else run_ingest
             report = run(

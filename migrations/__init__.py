@@ -33,5 +33,5 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
 
 def downgrade(engine: Engine, revision: str) -> None:
-    """Take the store back to `revision` ('base' removes msacat's schemas and all they hold)."""
+    """Take the store back to `revision`; of 'base' only the schema msacat and its table of the version are left."""
     command.downgrade(_config(engine), revision)

@@ -243,7 +243,8 @@ def _unit_factor(spec: SurveySpec, column: Column, name: str, unit: str, where: 
         systems: set[str] = {b.system for b in spec.bands if column.name in (b.mag, b.err)}
         return factor_to(column.unit, unit, systems, name, where)
     as_published = name.lower() in {n.lower() for n in column.published} or name != column.name
-    if column.published_unit is not None and as_published:
+    # of a computed column the published unit is that of its inputs
+    if column.published_unit is not None and column.computed is None and as_published:
         return factor_to(column.unit, column.published_unit, set(), name, where)
     return 1.0
 

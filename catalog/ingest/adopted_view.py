@@ -148,9 +148,10 @@ def _without_sentinels(column: Column, source: Source) -> sql.Composable:
     whole = column.type in _WIDTH
     if sentinels:
         kind = sql.SQL(source.type)  # type: ignore[arg-type]
-        usable = [s for s in sentinels if not source.type.endswith("int") or float(s).is_integer()]
+        usable = [s for s in sentinels if source.type not in _WIDTH or float(s).is_integer()]
         if whole or source.type in _WIDTH:
-            usable = [s for s in usable if abs(s) <= 2 ** _WIDTH.get(source.type, 63)]
+            limit = 2 ** _WIDTH.get(source.type, 63)
+            usable = [s for s in usable if -limit <= s < limit]
         if usable:
             text = [str(int(s)) if source.type in _WIDTH else repr(s) for s in usable]
             value = sql.SQL("CASE WHEN {} NOT IN ({}) THEN {} END").format(

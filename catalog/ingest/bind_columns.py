@@ -143,6 +143,14 @@ def bind_columns(
     )
 
 
+def published_names(spec: SurveySpec) -> set[str]:
+    """Every column name the survey file knows in files, in lower case; those of the wrong products too."""
+    names = {*spec.refuse_columns, *spec.release_columns}
+    for column in spec.columns:
+        names.update(column.computed.columns if column.computed else column.published)
+    return {name.lower() for name in names}
+
+
 def _listing(names: list[str]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more or "no columns"

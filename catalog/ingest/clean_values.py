@@ -6,6 +6,7 @@ Nothing changes silently: every value turned into NULL and every row left out is
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -296,7 +297,7 @@ def _equals(values: np.ndarray, sentinel: float, kind: str) -> np.ndarray:
     return hit | (values == float(np.float32(sentinel))) if kind == "real" else hit
 
 
-def _numbers(sentinels: list[float | str]) -> list[float]:
+def _numbers(sentinels: Iterable[float | str]) -> list[float]:
     """Numeric sentinels; words are the reader's business, since no number spells them."""
     out = []
     for sentinel in sentinels:

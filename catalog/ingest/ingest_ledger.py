@@ -7,7 +7,6 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from psycopg import Connection, sql
 
@@ -180,15 +179,3 @@ def stale_names(conn: Connection, file_ids: Sequence[int]) -> tuple[list[str], l
         [list(file_ids)],
     ).fetchall()
     return [r[0] for r in models], [r[0] for r in runs]
-
-
-def files_of(conn: Connection, survey: str) -> list[dict[str, Any]]:
-    """Every file of a survey, oldest first, as dictionaries for printing."""
-    cursor = conn.execute(
-        "SELECT file_id, path, format, rows_read, rows_kept, rows_rejected, values_nulled, committed "
-        "FROM msacat.files WHERE survey = %s ORDER BY file_id",
-        [survey],
-    )
-    assert cursor.description is not None
-    names = [column.name for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]

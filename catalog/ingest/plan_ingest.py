@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from psycopg import Connection
 
 from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.ingest.bind_columns import TEXT_FORMATS, published_names
 from msacat.catalog.read.read_survey_file import open_survey_file
 from msacat.catalog.store.register_survey import find_spec
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, SurveySpec
 
-#: how the reader says that content is no table, as against a table that is damaged
-NO_KNOWN_FORMAT = "in no format msacat reads"
+#: how the reader says that content is no table, as against a table that is damaged or packed
+NO_TABLE = ("in no format msacat reads", "a PDF document")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class IngestPlan:
     reference_release: str | None  # every Gaia id must belong to it
     replace: bool = False
     max_bad_rows: int = 0
-    skipped: tuple[Path, ...] = field(default=())  # files of a folder that no reader recognises
+    skipped: tuple[Path, ...] = field(default=())  # files of a folder that are no tables of the survey
 
     @property
     def bytes(self) -> int:
@@ -55,7 +56,7 @@ def plan_ingest(
             f"'{dataset}' is a view over {row[0]}, which msacat never writes to",
             next_step=f"load the rows into {row[0]} yourself, or `msacat forget {dataset}` and ingest",
         )
-    files, skipped = expand_paths(paths, spec.file_columns)
+    files, skipped = expand_paths(paths, spec)
     return IngestPlan(spec, files, reference_release(conn, spec), replace, max_bad_rows, skipped)
 
 
@@ -85,13 +86,11 @@ def reference_release(conn: Connection, spec: SurveySpec) -> str | None:
     return builtin.pop() if len(builtin) == 1 else None
 
 
-def expand_paths(
-    paths: Iterable[str | Path], file_columns: Sequence[str] = ()
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def expand_paths(paths: Iterable[str | Path], spec: SurveySpec) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """(files, skipped): files as named, the tables directly in a folder, globs (`**` too), both sorted.
 
-    A file named twice is read once. In a folder what is no table at all (a README, checksums) is skipped and
-    reported; named outright it is refused when it is read. A damaged table is never skipped.
+    A file named twice is read once. In a folder what is no table of the survey (a README, checksums, a PDF) is
+    skipped and reported; named outright it is refused when it is read. A damaged table is never skipped.
     """
     files: dict[Path, None] = {}
     skipped: dict[Path, None] = {}
@@ -99,12 +98,13 @@ def expand_paths(
         path = Path(given).expanduser()
         if path.is_dir():
             inside = [p for p in sorted(path.iterdir()) if p.is_file() and not p.name.startswith(".")]
-            known = [p for p in inside if _is_table(p, file_columns)]
+            known = [p for p in inside if _is_table(p, spec)]
             if not known:
                 raise InputRejected(
                     "nothing in this folder is a survey file",
                     file=str(path),
-                    expected="ECSV, CSV, FITS, VOTable, Parquet, IPAC or '|' files, compressed or not",
+                    expected="ECSV, CSV, FITS, VOTable, Parquet, IPAC or '|' files, compressed or not, "
+                    f"with columns of {spec.name}",
                     found=_listing(inside) or "no files (folders inside it are not entered)",
                     next_step="name the files, or use a glob such as 'FOLDER/**/*.csv.gz'",
                 )
@@ -124,12 +124,16 @@ def expand_paths(
     return tuple(files), tuple(skipped)
 
 
-def _is_table(path: Path, file_columns: Sequence[str]) -> bool:
+def _is_table(path: Path, spec: SurveySpec) -> bool:
+    """Any text with a comma in its first line opens as a table: one with none of the survey's columns is prose."""
     try:
-        with open_survey_file(path, file_columns=file_columns):
-            return True
+        with open_survey_file(path, file_columns=spec.file_columns) as file:
+            known = published_names(spec)
+            return file.format not in TEXT_FORMATS or any(
+                c.name.strip().lower() in known for c in file.columns
+            )
     except InputRejected as error:
-        return NO_KNOWN_FORMAT not in error.message
+        return not any(words in error.message for words in NO_TABLE)
 
 
 def _absolute(path: Path) -> Path:

@@ -53,7 +53,8 @@ def _fails(cut: QualityCut, values: pa.Array) -> np.ndarray:
         found = values.fill_null(False).to_numpy(zero_copy_only=False)
         wanted = [bool(v) for v in _values(cut)]
     elif pa.types.is_integer(values.type):
-        found, wanted = values.fill_null(0).to_numpy(zero_copy_only=False), _values(cut)
+        found = values.fill_null(0).to_numpy(zero_copy_only=False)
+        wanted = [_whole(v) for v in _values(cut)]
     else:
         # at the stored precision: a published 0.2 does not exceed a limit of 0.2 because a real rounds it up
         found = values.fill_null(0.0).to_numpy(zero_copy_only=False)
@@ -64,6 +65,9 @@ def _fails(cut: QualityCut, values: pa.Array) -> np.ndarray:
 
 def _holds(cut: QualityCut, found: np.ndarray, wanted: list) -> np.ndarray:
     if cut.bad_if in ("in", "not in"):
+        if found.dtype.kind == "i":  # no integer equals a fraction, and beside one numpy rounds them all
+            whole = [v for v in wanted if isinstance(v, int) and -(2**63) <= v < 2**63]
+            return np.isin(found, np.array(whole, np.int64), invert=cut.bad_if == "not in")
         return np.isin(found, wanted, invert=cut.bad_if == "not in")
     if cut.bad_if == "any_bit":
         return (found.astype(np.int64) & _mask(cut)) != 0
@@ -74,6 +78,11 @@ def _holds(cut: QualityCut, found: np.ndarray, wanted: list) -> np.ndarray:
 
 def _values(cut: QualityCut) -> list:
     return cut.value if isinstance(cut.value, list) else [cut.value]
+
+
+def _whole(value: float) -> float:
+    """A whole number as an integer: integers of 64 bits are compared with every digit."""
+    return int(value) if float(value).is_integer() else value
 
 
 def _mask(cut: QualityCut) -> int:
@@ -120,4 +129,8 @@ def _literal(value: object, kind: str) -> sql.Composable:
         return sql.Literal(str(value))
     if kind == "boolean":
         return sql.Literal(bool(value))
-    return constant(float(value), kind if kind in FLOATS else "double precision")  # type: ignore[arg-type]
+    if kind in FLOATS:
+        return constant(float(value), kind)  # type: ignore[arg-type]
+    number = _whole(value)  # type: ignore[arg-type]
+    exact = isinstance(number, int) and -(2**63) <= number < 2**63
+    return sql.SQL("{}::{}").format(sql.Literal(repr(number)), sql.SQL("bigint" if exact else "numeric"))

@@ -20,7 +20,7 @@ from msacat.catalog.errors import InputRejected
 from msacat.catalog.read.cast_to_wanted import cast_to_wanted
 from msacat.catalog.read.decompress import DOWNLOAD_AGAIN, seekable_content
 from msacat.catalog.read.fits_cells import column_cells, is_variable, read_heap_lists
-from msacat.catalog.read.fixed_width import fixed_width_parser, select_columns
+from msacat.catalog.read.fixed_width import Span, fixed_width_parser, select_columns
 from msacat.catalog.read.read_delimited_text import sliced
 from msacat.catalog.read.survey_file import FileColumn, Place, SurveyFile, refuse_repeated_names
 
@@ -138,9 +138,11 @@ class FitsFile(SurveyFile):
     def _read_text(self, wanted: dict[str, pa.DataType], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         columns = [self._columns[name] for name in wanted]
         widths = [int(c.format[1:].split(".")[0]) for c in columns]
-        spans = [(c.start - 1, c.start - 1 + w) for c, w in zip(columns, widths, strict=True)]
-        nulls = [str(c.null) for c in columns if c.null not in (None, "")]
-        parser = fixed_width_parser(self.path, wanted, widths, 0, nulls)
+        spans = [
+            Span(c.start - 1, c.start - 1 + width, "" if c.null is None else str(c.null))
+            for c, width in zip(columns, widths, strict=True)
+        ]
+        parser = fixed_width_parser(self.path, wanted, widths, 0)
         for first_row, count, data in self._ranges(rows):
             grid = np.frombuffer(data, np.uint8).reshape(count, self._row_bytes)
             yield from sliced(first_row, parser.parse(select_columns(grid, spans), first_row).table, rows)

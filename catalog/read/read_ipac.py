@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.read.decompress import DOWNLOAD_AGAIN, read_ahead
-from msacat.catalog.read.fixed_width import fixed_width_parser, select_columns
+from msacat.catalog.read.fixed_width import Span, fixed_width_parser, select_columns
 from msacat.catalog.read.read_delimited_text import sliced
 from msacat.catalog.read.survey_file import FileColumn, SurveyFile, refuse_repeated_names
 from msacat.catalog.read.text_blocks import ParsedBlock, line_blocks
@@ -52,7 +52,7 @@ class IpacFile(SurveyFile):
             FileColumn(n, u if u not in ("", "-", "--", "null") else None)
             for n, u in zip(names, units, strict=True)
         ]
-        self.null_tokens = sorted({null for null in nulls if null})
+        self.nulls = nulls
 
     def _cells(self, line: str) -> list[str]:
         return [line[a + 1 : b].strip() for a, b in zip(self.bars[:-1], self.bars[1:], strict=True)]
@@ -68,10 +68,11 @@ class IpacFile(SurveyFile):
 
     def _read(self, wanted: dict[str, pa.DataType], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         position = {column.name: i for i, column in enumerate(self.columns)}
-        spans = [(int(self.bars[position[name]]) + 1, int(self.bars[position[name] + 1])) for name in wanted]
-        parser = fixed_width_parser(
-            self.path, wanted, (b - a for a, b in spans), self.max_bad_rows, self.null_tokens
-        )
+        spans = [
+            Span(int(self.bars[i]) + 1, int(self.bars[i + 1]), self.nulls[i])
+            for i in (position[name] for name in wanted)
+        ]
+        parser = fixed_width_parser(self.path, wanted, (s.end - s.start for s in spans), self.max_bad_rows)
         first_row = 1
         for block in read_ahead(line_blocks(self.path, self.data_offset)):
             grid, skipped = self._grid(block, first_row)

@@ -24,12 +24,11 @@ def free_bytes(conn: Connection) -> int | None:
             row = conn.execute("SHOW data_directory").fetchone()
     except psycopg.errors.InsufficientPrivilege:
         return None
-    folder = Path(row[0]) if row else None
-    while folder is not None and not _visible(folder):
-        if folder == folder.parent:
-            return None
+    assert row is not None
+    folder = Path(row[0])
+    while not _visible(folder):  # the root always is
         folder = folder.parent
-    return shutil.disk_usage(folder).free if folder is not None else None
+    return shutil.disk_usage(folder).free
 
 
 def _visible(folder: Path) -> bool:

@@ -11,10 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 
@@ -39,6 +40,32 @@ Transform = Literal[
     "xp_error_from_samples",  # (flux[343], flux_error[343]) -> coefficient errors of `part`
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$")]
+
+
+def _beyond_floats(number: int) -> int:
+    """Refuses an integer that a float spells, so that it is taken as that float: the fingerprints in stores are of floats.
+
+    Spelled, not only equal: PostgreSQL keeps the float 2^62, in JSON 4.611686018427388e+18, as 4611686018427388000.
+    """
+    if number in (float(number), int(Decimal(repr(float(number))))):
+        raise ValueError("a float says the same")
+    return number
+
+
+#: an integer of 64 bits that a float would round
+LongInteger = Annotated[int, Field(ge=-(2**63), lt=2**63), AfterValidator(_beyond_floats)]
+_IDS = ("bigint", "integer", "text")  # floating point would round an id of 64 bits to another object's
+_NUMBERS = ("double precision", "real", "bigint", "integer", "smallint")
+#: what the column named under a key may be; under other keys it may be anything
+TYPES_OF: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("id", "column"): _IDS, ("id", "best_by"): _NUMBERS, ("matches", "id"): _IDS,
+    ("position", "ra"): ("double precision",), ("position", "dec"): ("double precision",),
+    ("position", "gaia_id"): ("bigint",), ("position", "epoch_column"): _NUMBERS,
+    ("position", "pmra"): _NUMBERS, ("position", "pmdec"): _NUMBERS, ("scalars",): _NUMBERS,
+    ("bands", "mag"): _NUMBERS, ("bands", "err"): _NUMBERS,
+    ("labels", "value"): _NUMBERS, ("labels", "err"): _NUMBERS,
+    **{("spectra", key): ("real[55]",) for key in ("bp", "bp_err", "rp", "rp_err")},
+}  # fmt: skip
 
 
 class SpecClash(ValueError):
@@ -88,7 +115,7 @@ class Column(Strict):
     published_unit: str | None = None  # where the file's unit differs; the value is converted
     ucd: str = ""
     required: bool = False  # a file without this column is refused
-    sentinels: list[float | str] = []  # published values that mean "not measured"
+    sentinels: list[LongInteger | float | str] = []  # published values that mean "not measured"
     range: tuple[float, float] | None = None  # inclusive, of the stored value; outside -> NULL, counted
     unverified: bool = False  # the published name was not checked on a real file or data-model page
     source: str = ""  # where an (un)verified name comes from
@@ -195,7 +222,7 @@ class QualityCut(Strict):
     column: Name
     bad_if: Literal["<", "<=", ">", ">=", "==", "!=", "in", "not in", "any_bit", "no_bit", "is_null"]
     #: what to compare with; for any_bit and no_bit a mask (the sum of 2**bit) or several. A NULL never fails a cut but is_null.
-    value: float | str | bool | list[float | str] | None = None
+    value: LongInteger | float | str | bool | list[LongInteger | float | str] | None = None
     character: int | None = None  # compare only this character (from 0) of a text column, e.g. ph_qual
     bands: list[Name] = []  # empty: the row leaves the _clean view; else only these bands become NULL there
     labels: list[Quantity] = []  # like bands: only these labels become NULL there
@@ -283,6 +310,7 @@ class SurveySpec(Strict):
         for name, *where in self._references():
             if name is not None and name not in names:
                 raise SpecClash(f"no [[columns]] entry defines a column '{name}'", *where)
+        self._types_fit()
         bands = {b.name for b in self.bands}
         labels = {str(x.quantity) for x in self.labels}
         for i, q in enumerate(self.quality):
@@ -317,6 +345,19 @@ class SurveySpec(Strict):
         if self.spectra:
             for key in ("bp", "bp_err", "rp", "rp_err"):
                 yield getattr(self.spectra, key), "spectra", key
+
+    def _types_fit(self) -> None:
+        uses: list[tuple[str, str, tuple[str, ...]]] = [("source_id", "Gaia's id", ("bigint",))]
+        for name, *where in self._references():
+            keys = tuple(key for key in where if isinstance(key, str))
+            uses.append((name, ".".join(keys), TYPES_OF.get(keys, ())))
+        for name, use, types in uses:
+            for i, column in enumerate(self.columns):
+                if column.name == name and types and column.type not in types:
+                    raise SpecClash(
+                        f"{name}, used as {use}, must be {' or '.join(types)}, not {column.type}",
+                        "columns", i, "type",
+                    )  # fmt: skip
 
     def _role_is_complete(self) -> None:
         if self.role in ("reference", "photometry", "labels") and self.position is None:

@@ -35,10 +35,3 @@ def check_ucd(ucd: str) -> str:
     except ValueError as error:
         raise ValueError(f"unknown UCD '{ucd}': {error}") from None
     return ucd
-
-
-def conversion_factor(found: str, expected: str) -> float:
-    """Multiply values in unit `found` by this to get `expected`; ValueError if they do not convert."""
-    from astropy import units
-
-    return float(units.Unit(found).to(units.Unit(expected)))

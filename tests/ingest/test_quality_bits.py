@@ -17,8 +17,9 @@ ARROW = {
     "bigint": pa.int64(), "integer": pa.int32(), "smallint": pa.int16(), "real": pa.float32(),
     "double precision": pa.float64(), "text": pa.string(), "boolean": pa.bool_(),
 }  # fmt: skip
+LONG = st.sampled_from([2**53 + 1, 2**62 - 1, 2**62, 2**62 + 1, 2**63 - 2, 2**63 - 1])
 KINDS = {
-    "bigint": (st.integers(-(2**60), 2**60) | st.integers(0, 63), st.integers(0, 63)),
+    "bigint": (st.integers(-(2**60), 2**60) | st.integers(0, 63) | LONG, st.integers(0, 63) | LONG),
     "smallint": (st.integers(-50, 50), st.integers(0, 63)),
     "real": (st.floats(-5, 5, width=32) | st.just(0.2), st.floats(-5, 5) | st.just(0.2)),
     "double precision": (st.floats(-5, 5) | st.just(0.2), st.floats(-5, 5) | st.just(0.2)),
@@ -85,6 +86,34 @@ def test_numpy_and_sql_agree(conn, case):
             sql.SQL("SELECT {} FROM t ORDER BY n").format(quality_sql(spec, {"c": sql.SQL("c")}))
         ).fetchall()
     assert here == [q for (q,) in there]
+
+
+@pytest.mark.parametrize(
+    ("bad_if", "value", "bits"),
+    [
+        ("==", 2**62 + 1, [0, 0, 1, 0]),
+        ("==", 2**62, [0, 1, 0, 0]),
+        ("<", 2**62 + 1, [1, 1, 0, 0]),
+        (">=", 2**63 - 1, [0, 0, 0, 1]),
+        ("in", [2**62 + 1, 2**62 - 1], [1, 0, 1, 0]),
+        ("in", [2**62, 0.5], [0, 1, 0, 0]),
+        ("not in", [2**63 - 1], [1, 1, 1, 0]),
+        ("any_bit", 2**62 + 1, [1, 1, 1, 1]),
+        ("any_bit", 1, [1, 0, 1, 1]),
+    ],
+)
+def test_long_integers_are_compared_with_every_digit(conn, bad_if: str, value, bits: list[int]):
+    """2^62 and its neighbours are one number in floating point."""
+    cut = QualityCut(bit=0, name="cut", description="made up", column="c", bad_if=bad_if, value=value)
+    spec, values = OneCut("bigint", cut), [2**62 - 1, 2**62, 2**62 + 1, 2**63 - 1]
+    assert quality_of(spec, {"c": pa.array(values)}, 4).tolist() == bits
+    rows = conn.execute(
+        sql.SQL("SELECT {} FROM unnest(%s::bigint[]) WITH ORDINALITY t (c, n) ORDER BY n").format(
+            quality_sql(spec, {"c": sql.SQL("c")})
+        ),
+        [values],
+    ).fetchall()
+    assert [q for (q,) in rows] == bits
 
 
 def test_an_absent_column_is_null_throughout():

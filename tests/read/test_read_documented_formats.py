@@ -18,7 +18,7 @@ import pytest
 from astropy.io import ascii as astropy_ascii
 from astropy.table import MaskedColumn, Table
 
-from msacat.catalog.read.fixed_width import fixed_width_parser
+from msacat.catalog.read.fixed_width import Span, fixed_width_parser, select_columns
 from msacat.catalog.read.read_survey_file import open_survey_file
 
 LIST = pa.list_(pa.float32())
@@ -227,12 +227,11 @@ def test_catwise_ipac_table(catwise, read_all):
 def test_padded_cells_need_no_second_look(tmp_path):
     """Blank-padded numbers and nulls are what Arrow is told to expect, so that wide tables stay fast."""
     wanted = {"a": pa.float64(), "b": pa.int64(), "c": pa.string()}
-    parser = fixed_width_parser(tmp_path, wanted, iter([8, 6, 8]), 0, ["-99"])
-    block = "".join(
-        "\x1f".join(row) + "\n"
-        for row in [("    1.25", "   7  ", "two w.  "), ("    null", "   -99", " " * 8)]
-    )
-    assert parser.parse(block.encode(), 1).table.to_pydict() == {
+    parser = fixed_width_parser(tmp_path, wanted, iter([8, 6, 8]), 0)
+    rows = [b"    1.25   7  two w.  ", b"    null   -99        "]
+    grid = np.frombuffer(b"".join(rows), np.uint8).reshape(2, 22)
+    block = select_columns(grid, [Span(0, 8), Span(8, 14, "-99"), Span(14, 22)])
+    assert parser.parse(block, 1).table.to_pydict() == {
         "a": [1.25, None],
         "b": [7, None],
         "c": ["two w.", None],

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from msacat.catalog.errors import UsageError
 from msacat.catalog.surveys import survey_spec
 from msacat.catalog.surveys.load_specs import FOLDER, load_spec
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "survey_files.md"
 TWOMASS = (FOLDER / "twomass_psc.toml").read_text(encoding="utf-8")
+MAG = 'type = "real"\npublished = ["j_m"]'
 #: (what stands in the file, what to put there, which key the message names, words it holds)
 FAULTS = {
     "unknown unit": ('unit = "mag"', 'unit = "magg"', "columns.6.unit", "unknown unit 'magg'"),
@@ -38,8 +42,52 @@ FAULTS = {
     "text for a number": ("epoch = 1999.5", 'epoch = "y2k"', "position.epoch", "not 'y2k'"),
     "key missing": ("epoch = 1999.5\n", "", "position.epoch", "this key is missing"),
     "XP beyond XP": ("typical_err = 0.03", 'typical_err = 0.03\nxp = "LSST:y"', "bands.0", "330-1050 nm"),
+    "rounded ids": ('type = "text"', 'type = "double precision"', "columns.0.type", "twomass_id, used as id.column"),
+    "single-precision position": ('type = "double precision"', 'type = "real"', "columns.1.type", "not real"),
+    "magnitude as text": (MAG, MAG.replace("real", "text"), "columns.6.type", "j_m, used as bands.mag"),
     "no radius": ("match_radius_arcsec = 1.5\n", "", "position", "match_radius_arcsec"),
 }  # fmt: skip
+
+
+TYPES = [
+    (("id", "column"), "twomass_id", "real", "smallint"),
+    (("position", "ra"), "ra", "real", "text", "bigint"),
+    (("position", "dec"), "dec", "real"),
+    (("position", "epoch_column"), "epoch", "text", "boolean"),
+    (("position", "gaia_id"), "err_maj", "integer", "double precision", "text"),
+    (("position", "pmra"), "err_maj", "text"),
+    (("bands", 0, "mag"), "j_m", "real[55]", "boolean"),
+    (("bands", 0, "err"), "j_msigcom", "text"),
+    (("labels", 0, "value"), "err_maj", "text"),
+    (("labels", 0, "err"), "err_min", "boolean"),
+    (("id", "best_by"), "err_maj", "text"),
+    (("spectra", "bp"), "err_maj", "real", "real[343]"),
+]
+
+
+@pytest.mark.parametrize("use", TYPES, ids=lambda use: ".".join(map(str, use[0])))
+def test_a_column_of_a_type_that_its_use_does_not_allow_is_refused(use: tuple):
+    keys, name, *types = use
+    for kind in types:
+        data = tomllib.loads(TWOMASS)
+        arrays = {key: name for key in ("bp", "bp_err", "rp", "rp_err")}
+        data["labels"] = [{"quantity": "teff", "value": "err_maj", "err": "err_min", "typical_err": 100.0}]
+        if keys[0] == "spectra":
+            data["spectra"] = {**arrays, "origin": "sampled", "preference": 1}
+        place = data
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = name
+        next(c for c in data["columns"] if c["name"] == name)["type"] = kind
+        with pytest.raises(ValidationError, match=f"{name}, used as .* must be .*, not {re.escape(kind)}"):
+            SurveySpec.model_validate(data)
+
+
+def test_a_column_called_source_id_is_bigint():
+    data = tomllib.loads(TWOMASS)
+    data["columns"][4] |= {"name": "source_id", "type": "double precision", "range": None}
+    with pytest.raises(ValidationError, match="source_id, used as Gaia's id, must be bigint"):
+        SurveySpec.model_validate(data)
 
 
 def _refused(folder: Path, text: str) -> str:
