@@ -18,7 +18,7 @@ from msacat.catalog.store.survey_table import (
     create_table,
     quality_statistics,
 )
-from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.load_specs import builtin_specs, stored_spec
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
 # One registration at a time: bits of bands are handed out in order.
@@ -28,20 +28,20 @@ REGISTRATION_LOCK = 0x6D736163_0002
 def registered_specs(conn: Connection) -> dict[str, SurveySpec]:
     """Every survey of this store, by dataset keyword, as it was registered."""
     rows = conn.execute("SELECT name, spec FROM msacat.surveys ORDER BY name").fetchall()
-    return {name: SurveySpec.model_validate(spec) for name, spec in rows}
+    return {name: stored_spec(spec) for name, spec in rows}
 
 
 def reference_spec(conn: Connection) -> SurveySpec | None:
     """The reference survey (Gaia), if one is registered."""
     row = conn.execute("SELECT spec FROM msacat.surveys WHERE role = 'reference'").fetchone()
-    return SurveySpec.model_validate(row[0]) if row else None
+    return stored_spec(row[0]) if row else None
 
 
 def find_spec(conn: Connection, name: str) -> SurveySpec:
     """The registered survey `name`, else the built-in one; UsageError with near names otherwise."""
     row = conn.execute("SELECT spec FROM msacat.surveys WHERE name = %s", [name]).fetchone()
     if row:
-        return SurveySpec.model_validate(row[0])
+        return stored_spec(row[0])
     builtin = builtin_specs()
     if name in builtin:
         return builtin[name]
@@ -113,7 +113,7 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     ).fetchone()
     if row is None:
         raise UsageError(f"survey '{spec.name}' is not registered", next_step="`msacat survey add FILE`")
-    old = SurveySpec.model_validate(row[0])
+    old = stored_spec(row[0])
     if old.fingerprint == spec.fingerprint:
         return []
     if row[1] is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from msacat.catalog.errors import UsageError
+from msacat.catalog.errors import StoreUnavailable, UsageError
 from msacat.catalog.surveys.survey_spec import SpecClash, SurveySpec
 
 FOLDER = Path(__file__).parent
@@ -41,6 +41,20 @@ def load_spec(path: Path) -> SurveySpec:
             "the survey file is not valid:\n  " + "\n  ".join(lines),
             file=str(path),
             next_step="docs/survey_files.md lists every key",
+        ) from None
+
+
+def stored_spec(data: dict[str, Any]) -> SurveySpec:
+    """A survey as a store keeps it. StoreUnavailable for one that this msacat no longer takes, as an older one did."""
+    try:
+        return SurveySpec.model_validate(data)
+    except ValidationError as error:
+        where, message = _in_our_words(error.errors()[0])
+        raise StoreUnavailable(
+            f"the store's survey '{data.get('name')}' is none that this msacat takes",
+            column=".".join(str(part) for part in where) or None,
+            found=message,
+            next_step="with the msacat that registered it: take its data into a store made with a mended survey file",
         ) from None
 
 

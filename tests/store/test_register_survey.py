@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from msacat.catalog.errors import UsageError
+from msacat.catalog.errors import StoreUnavailable, UsageError
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import find_spec, register_survey, registered_specs, update_survey
 from msacat.catalog.store.star_view import star_features, view_columns
@@ -202,6 +202,18 @@ def test_one_survey_s_ids_never_stand_in_another_s_column(conn):
     with pytest.raises(UsageError, match=r"names already: twomass_id") as error:
         register_survey(conn, changed(spec, name="copy", bands=bands, quality=quality))
     assert "id column another name" in error.value.next_step
+
+
+def test_a_stored_survey_that_is_taken_no_longer_is_named(conn):
+    """An older msacat took ids of floating point."""
+    register_survey(conn, builtin_specs()["twomass_psc"])
+    conn.execute(
+        "UPDATE msacat.surveys SET spec = jsonb_set(spec, '{columns,0,type}', '\"real\"') WHERE name = 'twomass_psc'"
+    )
+    for look in (registered_specs, lambda c: find_spec(c, "twomass_psc")):
+        with pytest.raises(StoreUnavailable, match="twomass_psc") as error:
+            look(conn)
+        assert "must be bigint or integer or text, not real" in error.value.found
 
 
 def test_a_store_holds_63_bands(conn):
