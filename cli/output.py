@@ -19,8 +19,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 # Results: never wrapped to the terminal's width when piped.
-_stdout = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 10_000)
-_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+_stdout = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+_stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _quiet = False
 
 LARGEST_EXACT_IN_JSON = 2**53
@@ -95,8 +95,11 @@ def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]
 
 
 def print_line(text: str) -> None:
-    """One line of result on stdout."""
-    _stdout.print(text, markup=False)
+    """One line of result on stdout; piped, every character as it is."""
+    if _stdout.is_terminal:
+        _stdout.print(text, markup=False)
+    else:
+        sys.stdout.write(text + "\n")
 
 
 @contextmanager
@@ -130,6 +133,8 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, Decimal):
+        if not value.is_finite():
+            return None
         return _jsonable(int(value) if value == value.to_integral_value() else float(value))
     if isinstance(value, date):
         return value.isoformat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +45,7 @@ def query(
     Schemas: enriched (start with enriched.stars), survey, matched, learned, msacat. `msacat describe` lists columns.
     """
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.query.export_table import array_columns, export, require_format
+    from msacat.catalog.query.export_table import array_columns, as_text, export, require_format
     from msacat.catalog.query.find_stars import find_cone, find_star
     from msacat.catalog.query.query_stars import described
     from msacat.catalog.query.query_stars import query as run
@@ -82,7 +83,9 @@ def query(
             )
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(result.columns)
-        writer.writerows(result.rows)
+        writer.writerows(
+            [as_text(v) if isinstance(v, dict | list) else v for v in row] for row in result.rows
+        )
     else:
         shown = [tuple(map(_short, row, result.types)) for row in result.rows]
         print_records(result.columns, shown)
@@ -92,6 +95,8 @@ def query(
 
 def _short(value: object, kind: str) -> object:
     """Digits that mean something, and of arrays their beginning: a terminal is no place for 55 numbers."""
+    if isinstance(value, dict) or (isinstance(value, list) and not kind.endswith("[]")):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         shown = ", ".join(str(_short(item, kind[:-2])) for item in value[: 3 if len(value) > 4 else None])
         return "{" + shown + (f", … {len(value)}}}" if len(value) > 4 else "}")

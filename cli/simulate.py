@@ -20,7 +20,11 @@ def simulate(
     stars: Annotated[int, typer.Option(min=100, help="Stars to draw.")] = 20_000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same bytes.")] = 1,
     clean: Annotated[
-        bool, typer.Option("--clean", help="Exact errors, no outliers, no zero-point errors, stars only.")
+        bool,
+        typer.Option(
+            "--clean",
+            help="Errors as quoted plus each survey's floor, no outliers, no zero-point errors, stars only.",
+        ),
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,

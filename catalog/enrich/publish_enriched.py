@@ -300,22 +300,31 @@ def _refuse_foreign(conn: Connection, name: str) -> None:
         )  # fmt: skip
 
 
-def _grants(conn: Connection, name: str) -> list[tuple[str | None, str]]:
+def _grants(conn: Connection, name: str) -> list[tuple[str | None, str, bool, str | None]]:
+    """(role, None for PUBLIC; privilege; may be passed on; column, None for the whole view) of others than the owner."""
     return conn.execute(
-        "SELECT nullif(grantee, 0)::regrole::text, privilege_type FROM pg_class c, aclexplode(c.relacl) "
-        "WHERE c.oid = to_regclass(%s) AND grantee <> c.relowner",
-        [f"enriched.{name}"],
+        "SELECT (SELECT rolname FROM pg_roles WHERE oid = grantee), privilege_type, is_grantable, attname FROM ("
+        " SELECT relowner, NULL::text AS attname, (aclexplode(relacl)).* FROM pg_class WHERE oid = to_regclass(%(view)s)"
+        " UNION ALL SELECT relowner, attname, (aclexplode(attacl)).* FROM pg_class c "
+        " JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.oid = to_regclass(%(view)s) AND NOT attisdropped"
+        ") g WHERE grantee <> relowner",
+        {"view": f"enriched.{name}"},
     ).fetchall()
 
 
-def _grant(conn: Connection, name: str, grants: list[tuple[str | None, str]]) -> None:
-    if not view_columns(conn, "enriched", name):
-        return
-    for grantee, privilege in grants:
+def _grant(conn: Connection, name: str, grants: list[tuple[str | None, str, bool, str | None]]) -> None:
+    """What `_grants` found, on the view made anew; of columns that it still has."""
+    columns = view_columns(conn, "enriched", name)
+    for grantee, privilege, passed_on, column in grants if columns else ():
+        if column is not None and column not in columns:
+            continue
         role: sql.Composable = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
         conn.execute(
-            sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(privilege), sql.Identifier("enriched", name), role)
-        )
+            sql.SQL("GRANT {}{} ON {} TO {}{}").format(
+                sql.SQL(privilege), sql.SQL("({})").format(sql.Identifier(column)) if column else sql.SQL(""),
+                sql.Identifier("enriched", name), role, sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
+            )
+        )  # fmt: skip
 
 
 def _comment_of(conn: Connection, schema: str, relation: str, column: str) -> Described:

@@ -180,7 +180,18 @@ class _ChunkWriter:
         self.chosen = _chosen(conn, run_id, request)
 
     def next_chunk(self) -> int | None:
-        """Claim a chunk, write and commit it; stars written, None if none is left."""
+        """Claim a chunk, write and commit it; stars written, None if none is left.
+
+        Raises InputRejected if the run was dropped meanwhile; a drop waits until the chunk at work is done.
+        """
+        state = self.conn.execute(
+            "SELECT state FROM msacat.runs WHERE run_id = %s FOR SHARE", [self.run_id]
+        ).fetchone()
+        if state != ("running",):
+            raise InputRejected(
+                f"run {self.run_id} is {state[0] if state else 'gone'}: nothing more of it is written",
+                expected="a run in progress", next_step="msacat enrich begins a new one",
+            )  # fmt: skip
         chunk = self.conn.execute(
             "SELECT chunk, first_source_id, last_source_id FROM msacat.run_chunks "
             "WHERE run_id = %s AND NOT done ORDER BY chunk FOR UPDATE SKIP LOCKED LIMIT 1",

@@ -115,8 +115,9 @@ def _relation(conn: Connection, schema: str, name: str) -> tuple[str, int]:
     if not readable:
         raise UsageError(
             f"{conn.info.user} may not read {schema}.{name}",
-            next_step=f"GRANT USAGE ON SCHEMA {schema} TO {conn.info.user}; "
-            f"GRANT SELECT ON {schema}.{name} TO {conn.info.user}",
+            next_step=sql.SQL("GRANT USAGE ON SCHEMA {0} TO {2}; GRANT SELECT ON {1} TO {2}")
+            .format(sql.Identifier(schema), sql.Identifier(schema, name), sql.Identifier(conn.info.user))
+            .as_string(conn),
         )
     if kind == "p" and not rows:
         rows = int(_scalar(conn, "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_inherits i "

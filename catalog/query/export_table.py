@@ -112,10 +112,11 @@ def _plain(value: Any, kind: str) -> Any:
     if isinstance(value, Decimal):
         return float(value)
     known = kind in NUMPY_TYPES or kind in ("date", "timestamp", "timestamptz", "bytea")
-    return value if known else _text(value)
+    return value if known else as_text(value)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value of a type that files have no number for."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
@@ -138,8 +139,9 @@ def _write_table(table: Table, path: Path, file_format: str) -> None:
                 hdu.header[f"TUNIT{i}"] = column.meta["unit"]
             if column.meta.get("ucd"):
                 hdu.header[f"TUCD{i}"] = column.meta["ucd"]
-            if column.description:
-                hdu.header[f"TCOMM{i}"] = column.description
+            if column.description:  # a header holds one line of ASCII
+                one_line = " ".join(column.description.split())
+                hdu.header[f"TCOMM{i}"] = one_line.encode("ascii", "replace").decode()
         hdu.writeto(path)
 
 
@@ -148,6 +150,10 @@ def _table(result: QueryResult, about: Mapping[str, Described], file_format: str
 
     table = Table()
     for i, name in enumerate(result.columns):
+        if file_format == "fits" and not (name.isascii() and name.isprintable()):
+            raise UsageError(
+                "FITS names columns in ASCII only", found=name, next_step='SELECT … AS "another_name"'
+            )
         column = _column(name, result.types[i], [row[i] for row in result.rows], file_format)
         known = about.get(name)
         if known:
@@ -169,7 +175,7 @@ def _column(name: str, kind: str, values: list, file_format: str) -> MaskedColum
     missing = np.array([value is None for value in values], dtype=bool)
     number = NUMPY_TYPES.get(kind)
     if number is None:
-        text = np.array(["" if value is None else _text(value) for value in values], dtype=str)
+        text = np.array(["" if value is None else as_text(value) for value in values], dtype=str)
         if file_format == "fits" and (beyond := [word for word in text if not word.isascii()]):
             raise UsageError(f"column {name}: FITS holds ASCII text only", found=str(beyond[0]),
                              next_step="write .vot, .ecsv or .parquet, or leave the column out")  # fmt: skip

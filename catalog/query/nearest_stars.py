@@ -53,6 +53,8 @@ class Embeddings:
         Exact: distances in double precision, equal ones in the order of source_id.
         """
         k = min(k, len(self))
+        if k <= 0:
+            return np.zeros(0, np.int64), np.zeros(0)
         asked = np.asarray(star, np.float32) if np.ndim(star) else self.of(int(star))
         # |x|^2 - 2 x.q ranks as the distance does, up to rounding
         score = self.embedding @ (-2 * asked)
@@ -82,11 +84,9 @@ def read_embeddings(
         run = _published_run(conn, run_id)
         try:
             parts = _read(conn, run, where)
-        except (
-            psycopg.errors.SyntaxError,
-            psycopg.errors.UndefinedColumn,
-            psycopg.errors.DataError,
-        ) as error:
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
             raise UsageError(f"where: {str(error).strip()}", found=where) from None
     rows = np.concatenate([np.zeros(0, _ROW), *parts])
     rows = rows[np.argsort(rows["source_id"])]

@@ -27,6 +27,7 @@ _BEFORE_FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOT
 ROWS_A_MESSAGE = 500
 #: types below this oid are PostgreSQL's own, the same on every server
 FIRST_OWN_OID = 16384
+LONGEST_MS = 2**31 - 1  # that the server knows of a timeout
 #: (type oid, modifier) -> its name
 _type_names: dict[tuple[int, int], str] = {}
 
@@ -72,7 +73,11 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
             names, types, origins = columns_of_result(cursor)
         if not rows:  # then the stream has told nothing of its columns
             with conn.cursor() as cursor:
-                cursor.execute(sql.SQL("SELECT * FROM ({}\n) q LIMIT 0").format(sql.SQL(text)))  # type: ignore[arg-type]
+                # A semicolon, before a comment say, fits in no subquery: such a text is asked once more as it is.
+                inside = sql.SQL("{}" if ";" in text else "SELECT * FROM ({}\n) q LIMIT 0").format(
+                    sql.SQL(text)
+                )  # type: ignore[arg-type]
+                cursor.execute(inside, prepare=True)
                 names, types, origins = columns_of_result(cursor)
     return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, origins)
 
@@ -92,7 +97,7 @@ def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Ite
             conn.execute(
                 "SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true), "
                 "set_config('plan_cache_mode', %s, true)",
-                [f"{int(timeout_s * 1000)}ms", mode],
+                [f"{int(min(timeout_s * 1000, LONGEST_MS))}ms", mode],
                 prepare=keep_plans,
             )
             yield
@@ -228,7 +233,9 @@ def columns_of_result(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dic
         name, kind = (result.fname(i) or b"").decode(encoding), (result.ftype(i), result.fmod(i))
         type_name = _type_names.get(kind)
         if type_name is None:
-            type_name = psycopg.Column(cursor, i).type_display
+            type_name = re.sub(
+                r"\(.*?\)", "", psycopg.Column(cursor, i).type_display
+            )  # numeric(10, 2): numeric
             if kind[0] < FIRST_OWN_OID:
                 _type_names[kind] = type_name
         names.append(name)

@@ -66,7 +66,7 @@ def simulate(
     its name at the end: an interrupted run leaves no OUT. Raises UsageError for an OUT that exists and is not an empty
     folder, or numbers that mean nothing.
     """
-    out = Path(out)
+    out = Path(out).resolve()  # "." has no name to put a folder beside
     _check(out, stars, seed)
     sky = SimulatedSky(
         out, stars, seed, clean, load_parameters().sha256, dict.fromkeys((*DATASETS, "truth"), 0)
@@ -184,7 +184,7 @@ def _readme(sky: SimulatedSky) -> str:
     return f"""# A simulated sky
 
 No number here was observed. `msacat simulate` made it: {sky.stars} Gaia sources, seed {sky.seed},
-{"clean (noise exactly as quoted, no outliers)" if sky.clean else "dirty (see catalog/simulated_sky/parameters.toml)"}.
+{"clean (noise as quoted, in quadrature with each survey file's floor_err; no outliers)" if sky.clean else "dirty (see catalog/simulated_sky/parameters.toml)"}.
 Parameters sha256: {sky.parameters_sha256}
 
 | dataset | rows |

@@ -15,6 +15,28 @@ from msacat.catalog.store.survey_table import MATCHED_ROLES, band_mask, removing
 from msacat.catalog.surveys.star_features import BandFeature, LabelFeature, ScalarFeature, StarFeatures
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
+#: columns of enriched.stars that hold what a model says: a survey's own of that name would be hidden by it
+OF_THE_MODEL = frozenset(
+    [
+        "run_id",
+        "observed",
+        "suspect",
+        "no_support",
+        "through_xp",
+        "has_input",
+        "bp_observed",
+        "rp_observed",
+        "embedding",
+        "fe_h",
+        "fe_h_lo",
+        "fe_h_hi",
+        "teff",
+        "teff_err",
+        "logg",
+        "logg_err",
+        "metallicity_suspect",
+    ]
+)
 XP_COLUMNS = ("bp_coefficients", "bp_coefficient_errors", "rp_coefficients", "rp_coefficient_errors")
 
 
@@ -48,6 +70,11 @@ def refresh_star_view(conn: Connection, specs: dict[str, SurveySpec]) -> None:
 
 def _add(outputs: dict[str, _Output], spec: SurveySpec, mine: dict[str, _Output], what: str) -> None:
     """Into `outputs`, of which none may be replaced: one survey's ids are not another's."""
+    if hidden := sorted(mine.keys() & OF_THE_MODEL):
+        raise UsageError(
+            f"survey '{spec.name}': in enriched.stars these are a model's columns: {', '.join(hidden)}",
+            next_step=f"give {what} another name",
+        )
     if taken := sorted(mine.keys() & outputs.keys()):
         raise UsageError(
             f"survey '{spec.name}': matched.stars has columns of these names already: {', '.join(taken)}",

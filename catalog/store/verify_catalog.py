@@ -250,9 +250,9 @@ def _listed_files(conn: Connection) -> list[tuple[str, str, dict[str, Any]]]:
 def _source_file(spec: SurveySpec, path: str, ledger: dict[str, Any]) -> Result:
     """Read the file again and compare with what its ledger row says; a file that is gone is not verified."""
     test = "source file agrees"
-    if not Path(path).is_file():
-        return Result(test, False, path, "the file is no longer there: not verified")
     try:
+        if not Path(path).is_file():
+            return Result(test, False, path, "the file is no longer there: not verified")
         if file_checksums(Path(path))[0] != ledger["raw_sha256"]:
             return Result(test, False, path, "the file has other bytes than when it was ingested")
         if ledger["spec_fingerprint"] != spec.fingerprint:
@@ -264,6 +264,8 @@ def _source_file(spec: SurveySpec, path: str, ledger: dict[str, Any]) -> Result:
         now = rehearse_file(IngestPlan(spec, (Path(path),), None, max_bad_rows=bad), Path(path))
     except MsacatError as error:
         return Result(test, False, path, str(error))
+    except OSError as error:
+        return Result(test, False, path, f"{error.strerror}: not verified")
     # rows that came twice are judged against the table: what cleaning alone kept includes them
     twice = sum(ledger["rows_rejected"].get(reason, 0) for reason in (REPEATED, ALREADY_STORED))
     rejected = {k: v for k, v in ledger["rows_rejected"].items() if k not in (REPEATED, ALREADY_STORED)}

@@ -150,6 +150,30 @@ def test_arrays_of_several_lengths_only_fit_parquet(trained_once, msacat_at, tmp
     assert sum(map(len, pq.read_table(tmp_path / "x.parquet")["ids"].to_pylist())) == 2500
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".fits", ".vot", ".ecsv"])
+def test_numbers_of_a_given_precision_are_numbers(trained_once, msacat_at, tmp_path, suffix):
+    query = "SELECT 1.5::numeric(10,2) AS a, ARRAY[1.25, 2.5]::numeric(5,2)[] AS b"
+    ended = msacat_at(trained_once, "query", query, "--out", tmp_path / f"x{suffix}")
+    assert ended.code == 0, ended.err
+    path = tmp_path / f"x{suffix}"
+    row = pq.read_table(path).to_pylist()[0] if suffix == ".parquet" else Table.read(path)[0]
+    assert row["a"] == 1.5 and list(row["b"]) == [1.25, 2.5]
+
+
+def test_fits_headers_hold_one_line_of_ascii(trained, msacat_at, tmp_path):
+    with psycopg.connect(trained) as conn:
+        conn.execute("CREATE TABLE public.mine AS SELECT 5772.0 AS t")
+        conn.execute(
+            "COMMENT ON COLUMN public.mine.t IS 'Température\nof the Sun. [unit=K; ucd=phys.temperature]'"
+        )
+    out = tmp_path / "x.fits"
+    ended = msacat_at(trained, "query", "SELECT t FROM public.mine", "--out", out)
+    assert ended.code == 0, ended.err
+    assert fits.getheader(out, 1)["TCOMM1"].startswith("Temp?rature of the Sun.")
+    ended = msacat_at(trained, "query", "SELECT t AS étoile FROM public.mine", "--out", tmp_path / "y.fits")
+    assert ended.code == 2 and "ASCII" in ended.err and "étoile" in ended.err
+
+
 def test_fits_holds_ascii_only(trained_once, msacat_at, tmp_path):
     query = "SELECT 'Ångström' AS unit"
     code, _, err = msacat_at(trained_once, "query", query, "--out", tmp_path / "x.fits")

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
-from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, verify_run
+from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, stars_view_aside, verify_run
 from msacat.catalog.enrich.write_enriched import RunRequest, start_run, write_chunks
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
@@ -188,6 +189,51 @@ def test_stop_between_chunks(made_up, monkeypatch):
         write(made_up.dsn, run_id, should_stop=lambda: next(answers))
     assert rows(made_up.dsn, "SELECT count(*) FROM msacat.run_chunks WHERE done") == [(2,)]
     assert write(made_up.dsn, run_id) == len(made_up.source_id) - 200
+
+
+def test_a_dropped_run_is_written_no_further(made_up, monkeypatch):
+    monkeypatch.setattr("msacat.catalog.enrich.write_enriched.STARS_A_CHUNK", 100)
+    with connect(made_up.dsn) as conn:
+        run_id = start_run(conn, a_model(made_up.dsn), RunRequest(), KINDS)
+    dropped = []
+
+    def drop_it() -> bool:
+        if not dropped and rows(made_up.dsn, "SELECT 1 FROM msacat.run_chunks WHERE done"):
+            with connect(made_up.dsn) as conn:
+                drop_run(conn, run_id)
+            dropped.append(run_id)
+        return False
+
+    with pytest.raises(InputRejected, match="dropped"):
+        write(made_up.dsn, run_id, should_stop=drop_it)
+
+
+def test_grants_outlive_the_views(made_up):
+    """Of roles whose names need quotes, of single columns, and the right to pass them on."""
+    role = "astro-Reader.of@tests"
+    first = enrich(made_up.dsn)
+    with connect(made_up.dsn) as conn:
+        conn.execute(sql.SQL("DROP ROLE IF EXISTS {0}; CREATE ROLE {0}").format(sql.Identifier(role)))
+        for what in (
+            "SELECT ON enriched.stars TO {} WITH GRANT OPTION",
+            "SELECT (source_id) ON enriched.magnitudes TO {}",
+        ):
+            conn.execute(sql.SQL("GRANT " + what).format(sql.Identifier(role)))
+    try:
+        enrich(made_up.dsn, RunRequest(where="gaia_g < 15"))
+        with connect(made_up.dsn) as conn:
+            with stars_view_aside(conn):
+                pass
+            rights = conn.execute(
+                "SELECT has_table_privilege(%(r)s, 'enriched.stars', 'SELECT WITH GRANT OPTION'), "
+                "has_column_privilege(%(r)s, 'enriched.magnitudes', 'source_id', 'SELECT'), "
+                "has_table_privilege(%(r)s, 'enriched.magnitudes', 'SELECT')", {"r": role},
+            ).fetchone()  # fmt: skip
+            assert rights == (True, True, False)
+            drop_run(conn, first)
+    finally:
+        with connect(made_up.dsn) as conn:
+            conn.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
 def test_partial_runs_stack_and_full_runs_supersede(made_up):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.store import verify_catalog
 from msacat.catalog.store.verify_catalog import verify
 
 
@@ -58,6 +59,16 @@ def test_damage_is_found(conn, part, damage, test):
     conn.execute(damage)
     conn.commit()
     assert test in failed(conn)
+
+
+def test_a_file_that_may_not_be_read_is_a_failure_and_the_rest_is_checked(conn, part, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(verify_catalog, "file_checksums", forbidden)
+    results = verify(conn, files=True)
+    assert [r.description for r in results if not r.passed] == ["Permission denied: not verified"]
+    assert len(results) > 5
 
 
 def test_source_files_that_changed_or_went_are_failures(conn, part):

@@ -123,10 +123,36 @@ def test_what_cannot_be_searched_is_refused(trained_once, store):
     embeddings = read_embeddings(trained_once)
     with pytest.raises(UsageError, match="no embedding of this star"):
         embeddings.nearest(1)
-    with pytest.raises(UsageError, match="where"):
-        read_embeddings(trained_once, where="no_such_column > 1")
+    for where in (
+        "no_such_column > 1",
+        "source_id",
+        "source_id LIKE '4%'",
+        "sum(source_id) > 1",
+        "source_id <",
+    ):
+        with pytest.raises(UsageError, match="where"):
+            read_embeddings(trained_once, where=where)
+    nobody = read_embeddings(trained_once, where="source_id < 0")
+    for found, k in ((nobody, 3), (embeddings, 0), (embeddings, -1)):
+        ids, distance = found.nearest(np.zeros(64), k)
+        assert len(ids) == len(distance) == 0
     with pytest.raises(InputRejected, match="no run"):
         read_embeddings(store)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [("SELECT 1 AS a WHERE false; -- nothing", ["a"]), ("SELECT ';' AS a WHERE false", ["a"]),
+     ("SELECT 2 AS b WHERE false;", ["b"])],
+)  # fmt: skip
+def test_no_rows_have_columns_all_the_same(reader, text, columns):
+    found = query(reader, text, 10, 60)
+    assert (found.columns, found.rows) == (columns, [])
+
+
+def test_the_longest_timeout(reader):
+    for seconds in (1e9, float("inf")):
+        assert query(reader, "SELECT 1::numeric(3,1) AS a", 10, seconds).types == ["numeric"]
 
 
 def test_a_query_cut_short_still_says_what_its_columns_mean(reader):

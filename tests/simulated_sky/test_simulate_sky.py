@@ -55,6 +55,13 @@ def test_a_folder_with_something_in_it_is_refused_untouched(tmp_path: Path) -> N
     assert (out / "mine.txt").read_text() == "keep"
 
 
+def test_the_folder_one_stands_in(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    simulate(".", 5, 0, True)
+    assert (tmp_path / "here" / "truth.parquet").exists() and [p.name for p in tmp_path.iterdir()] == ["here"]
+
+
 def test_an_existing_file_is_refused_and_an_empty_folder_is_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError):

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from msacat.catalog.enrich.enriched_tables import KINDS, columns_of
 from msacat.catalog.errors import StoreUnavailable, UsageError
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import find_spec, register_survey, registered_specs, update_survey
-from msacat.catalog.store.star_view import star_features, view_columns
+from msacat.catalog.store.star_view import OF_THE_MODEL, XP_COLUMNS, star_features, view_columns
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
@@ -202,6 +203,17 @@ def test_one_survey_s_ids_never_stand_in_another_s_column(conn):
     with pytest.raises(UsageError, match=r"names already: twomass_id") as error:
         register_survey(conn, changed(spec, name="copy", bands=bands, quality=quality))
     assert "id column another name" in error.value.next_step
+
+
+def test_no_input_hides_behind_what_a_model_says(conn):
+    """enriched.stars has one column of a name: the user's teff would be shown as the model's."""
+    made = {c.name for kind in KINDS for c in columns_of(kind, [])} - {"source_id"}
+    assert made - set(XP_COLUMNS) <= OF_THE_MODEL
+    register_survey(conn, builtin_specs()["gaia_source"])
+    spec = builtin_specs()["reddening_sfd"]
+    columns = [c.model_dump() | {"name": c.name.replace("ebv", "teff")} for c in spec.columns]
+    with pytest.raises(UsageError, match=r"a model's columns: teff"):
+        register_survey(conn, changed(spec, name="mine", scalars=["teff"], columns=columns))
 
 
 def test_a_stored_survey_that_is_taken_no_longer_is_named(conn):
