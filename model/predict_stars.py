@@ -219,10 +219,9 @@ class StarModel:
 
     def _agreeing(self, xp, xp_err, mag, err68, measured, suspect) -> np.ndarray:
         """The spectra moved towards the star's magnitudes; a measured one that the others disown has no say."""
-        bands = self.scaling.features.bands
-        typical, floor = np.array([(b.typical_err, b.floor_err) for b in bands]).T
+        typical = np.array([b.typical_err for b in self.scaling.features.bands])
         error = np.where(np.isfinite(err68), err68, typical)
-        error = np.where(measured, np.hypot(error, floor), error)
+        error = np.where(measured, self.scaling.believed_error(error), error)
         return reconcile_spectra(xp, xp_err, mag, error, ~(measured & suspect), self.scaling)
 
     def _labels(self, out: Output, xp_seen: np.ndarray, has_input: np.ndarray) -> dict[str, np.ndarray]:

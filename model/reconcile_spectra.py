@@ -44,7 +44,8 @@ def reconcile_spectra(
     known_BJ, xp, v = known_BJ[rows], moved[rows], np.asarray(err_BK, np.float64)[rows]
     flux_BJ = 10 ** (-0.4 * np.where(known_BJ, mag_BJ[rows], 0.0))
     # relative to each band's flux, so that all numbers are of order one; an unknown band has no row and no pull
-    off_BJ = np.where(known_BJ, 1 - (xp @ synthetic.row_MK[use].T + synthetic.offset_M[use]) / flux_BJ, 0.0)
+    nothing_J = synthetic.flux_of_nothing(scaling.background_K)[use]
+    off_BJ = np.where(known_BJ, 1 - (xp @ synthetic.row_MK[use].T + nothing_J) / flux_BJ, 0.0)
     s_BJ = np.hypot(np.where(known_BJ, err_BJ[rows], 0.0), SYSTEMATIC_MAG) / MAG_PER_FLUX
     A_BJK = synthetic.row_MK[use] * v[:, None] * (known_BJ / flux_BJ)[:, :, None]
     S_BJJ = A_BJK @ A_BJK.transpose(0, 2, 1)

@@ -52,6 +52,13 @@ class SyntheticBands:
             row, offset, tuple(b.xp if features.xp else None for b in features.bands), shift
         )
 
+    def flux_of_nothing(self, background_K: np.ndarray) -> np.ndarray:
+        """What is to be added to R · c in each band, maggies, for a published spectrum c that holds background_K.
+
+        Standardised systems have an offset that takes the background out; the others would take it for the star's.
+        """
+        return np.where(self.offset_M == 0, -self.row_MK @ background_K, self.offset_M)
+
     def from_spectra(self, block: StarBlock, bands_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Synthetic mag_BM and err_BM (float64) of the bands where `bands_M`; NaN elsewhere.
 

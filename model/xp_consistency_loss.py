@@ -76,6 +76,9 @@ class XpConsistency(nn.Module):
     def forward(self, mean_BD: Tensor, sd_BD: Tensor, norm_B: Tensor) -> Tensor:
         """Mean weighted Huber loss of chi over stars and bands."""
         M = self.n_bands
+        # A star of which nothing usable was measured has no G; it has no say either.
+        has_norm_B = torch.isfinite(norm_B)
+        norm_B = torch.where(has_norm_B, norm_B, 0.0)
         synthetic = mean_BD[:, M:] @ self.row_JK.T + self.constant_J
         if self.has_sdss_u:
             correction = self._sdss_u_correction(mean_BD[:, M:].detach())
@@ -89,7 +92,8 @@ class XpConsistency(nn.Module):
             xp_sd = torch.sqrt(sd_BD[:, M:] ** 2 @ (self.row_JK**2).T)
             sigma = torch.sqrt(sigma**2 + xp_sd**2)
         chi = (synthetic - flux) / sigma
-        return (nn.functional.huber_loss(chi, torch.zeros_like(chi), reduction="none") * self.weight_J).mean()
+        loss_BJ = nn.functional.huber_loss(chi, torch.zeros_like(chi), reduction="none") * self.weight_J
+        return (loss_BJ.mean(1) * has_norm_B).sum() / has_norm_B.sum().clamp_min(1)
 
     def _sdss_u_correction(self, xp_BK: Tensor) -> Tensor:
         """mag to add to the linear u, from the spectrum's g − i (xp_operators.sdss_u_colour_correction)."""

@@ -185,6 +185,22 @@ def test_the_term_pulls_a_wrong_magnitude_to_the_spectrum(sky, scaling):
     assert torch.isfinite(wrong.grad).all()
 
 
+def test_a_star_without_g_has_no_say_and_spoils_nobody_s(sky, scaling):
+    """Its only magnitude was 99, say: nothing to normalise by."""
+    term = XpConsistency(scaling)
+    value, G = true_cells(sky, scaling)
+    sd = torch.full_like(value, 1e-3)
+    value[:, 4] += 0.05 / scaling.scale_D[4]
+    alone = term(value[1:], sd[1:], G[1:])
+    lost = G.clone()
+    lost[0] = torch.nan
+    value.requires_grad_(True)
+    found = term(value, sd, lost)
+    found.backward()
+    torch.testing.assert_close(found, alone)
+    assert torch.isfinite(value.grad).all() and (value.grad[0] == 0).all()
+
+
 def test_negative_synthetic_flux_has_a_finite_gradient(sky, scaling):
     term = XpConsistency(scaling)
     value, G = true_cells(sky, scaling)

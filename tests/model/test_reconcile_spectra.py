@@ -1,5 +1,7 @@
 """Predicted spectra are moved to where their synthetic photometry is that of the magnitudes, and no further."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,14 +16,34 @@ def spectra(new_sky):
     scaling = fit_scaling(sky.features, sky.stars)
     rows = np.flatnonzero(np.isfinite(sky.stars.xp_BK).all(1))[:200]
     xp = sky.stars.xp_BK[rows].astype(np.float64)
-    maggies = xp @ np.nan_to_num(scaling.synthetic.row_MK).T + scaling.synthetic.offset_M
+    maggies = xp @ np.nan_to_num(scaling.synthetic.row_MK).T + zero(scaling)
     with np.errstate(invalid="ignore"):
         mag = np.where(scaling.synthetic.has_row & (maggies > 0), -2.5 * np.log10(maggies), np.nan)
     return xp, mag, scaling
 
 
+def zero(scaling):
+    return scaling.synthetic.flux_of_nothing(scaling.background_K)
+
+
 def synthetic(xp, scaling):
-    return -2.5 * np.log10(xp @ scaling.synthetic.row_MK.T + scaling.synthetic.offset_M)
+    return -2.5 * np.log10(xp @ scaling.synthetic.row_MK.T + zero(scaling))
+
+
+def test_true_magnitudes_leave_a_true_spectrum_where_it_is(new_sky, background):
+    """Gaia's own bands are of the star's light alone, a published spectrum has a background beside it."""
+    sky = new_sky(1500, seed=8)
+    scaling = fit_scaling(sky.features, sky.stars)
+    scaling = replace(scaling, background_K=background)
+    faint = np.argsort(-sky.mag_BM[:, 0])[:300]
+    xp, mag = sky.xp_BK[faint], sky.mag_BM[faint]
+    moved = reconcile_spectra(
+        xp, 0.03 * np.abs(xp), mag, np.full(mag.shape, 0.002), np.isfinite(mag), scaling
+    )
+    for m in counting(scaling):
+        off = synthetic(moved, scaling)[:, m] - mag[:, m]
+        assert np.abs(off).max() < 2e-4, scaling.features.bands[m].name
+    np.testing.assert_allclose(moved, xp, rtol=1e-3, atol=2e-4 * np.abs(xp).max())
 
 
 def counting(scaling):

@@ -228,6 +228,8 @@ def test_absurd_stars_do_not_stop_training(sky, stream_of, quick, tmp_path):
     block.xp_BK[::13] *= 1e6
     block.mag_BM[3::40] = np.nan
     block.xp_BK[3::40] = np.nan
+    block.mag_BM[7::90] = np.nan
+    block.mag_BM[7::90, 4] = 99.0  # nothing else: no magnitude to normalise by
     report = train(stream_of(sky.features, block), tmp_path, quick)
     assert report.steps == quick.steps and all(np.isfinite(v) for v in report.final_losses.values())
 
