@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from msacat.model.evaluate.accuracy_tables import Summary, in_mean, mixture_of, 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "ablations.md"
 FINDINGS = RESULTS.with_name("suspects_and_selection.json")
+#: arms not measured again since, with a default of their own code
+EARLIER = RESULTS.with_name("ablations_architectures.json")
 SHORT = dict(zip(REGIMES, ("random", "survey, XP seen", "XP", "XP + survey", "faint"), strict=True))
 NORMAL_OFF = 2.5758 / 0.9945  # that one normal error in a hundred exceeds, in half-widths of 68 %
 SURE = 2.0  # errors of a ratio beyond which a difference is called one
@@ -38,7 +40,8 @@ NOTHING_SURE = "nothing beyond the error"
 def main() -> int:
     records = json.loads(RESULTS.read_text("utf-8"))
     findings = json.loads(FINDINGS.read_text("utf-8")) if FINDINGS.exists() else {}
-    PAGE.write_text("\n".join(page(records, findings)) + "\n", "utf-8")
+    earlier = json.loads(EARLIER.read_text("utf-8")) if EARLIER.exists() else []
+    PAGE.write_text("\n".join(page(records, findings, earlier)) + "\n", "utf-8")
     return 0
 
 
@@ -47,7 +50,7 @@ def _steps() -> int:
     return json.loads((WEIGHTS / "sky-0" / "model.json").read_text("utf-8"))["config"]["steps"]
 
 
-def page(records: list[dict], findings: dict) -> Iterator[str]:
+def page(records: list[dict], findings: dict, earlier: Sequence[dict] = ()) -> Iterator[str]:
     yield "# Ablations"
     yield ""
     yield (
@@ -65,13 +68,20 @@ def page(records: list[dict], findings: dict) -> Iterator[str]:
     for dataset, title in (("sky", "The clean sky"), ("sky-dirty", "The dirty sky")):
         rows = _table(records, dataset)
         if rows:
-            yield from ["", f"## {title}", "", *rows]
+            yield from ["", f"## {title}", "", _code(records, dataset, rows), "", *rows]
+    measured = {r["method"] for r in records} - {"msacat:default"}
+    earlier = [r for r in earlier if r["method"] not in measured]
+    if {r["method"] for r in earlier} > {"msacat:default"}:
+        rows = _table(earlier, "sky")
+        yield from ["", "## The clean sky, arms measured with earlier code", ""]
+        yield from [_code(earlier, "sky", rows) + " Beside the default of that code.", "", *rows]
     yield ""
     yield (
         "One training a row, one seed: at two errors, in five columns, some of the many differences are chance. The error "
         "takes bands for independent, though they share stars."
     )
-    missing = [arm.name for arm in ARMS if not any(r["method"] == f"msacat:{arm.name}" for r in records)]
+    known = {r["method"] for r in [*records, *earlier]}
+    missing = [arm.name for arm in ARMS if f"msacat:{arm.name}" not in known]
     if missing:
         yield from ["", f"Not measured: {', '.join(missing)}."]
     yield from _pretraining(records)
@@ -80,6 +90,18 @@ def page(records: list[dict], findings: dict) -> Iterator[str]:
         yield from _suspects(findings["suspect"])
     if "selection" in findings:
         yield from _selection(findings["selection"])
+
+
+def _stamps(records: Sequence[dict]) -> str:
+    """The code that these were measured with."""
+    stamps = {(r["commit"][:10], r["date"]) for r in records}
+    return "Code " + ", ".join(f"{commit} ({day})" for commit, day in sorted(stamps)) + "."
+
+
+def _code(records: Sequence[dict], dataset: str, rows: list[str]) -> str:
+    """That of the arms in the rows of a table."""
+    shown = {f"msacat:{row.removeprefix('| ').partition(':')[0]}" for row in rows}
+    return _stamps([r for r in records if r["dataset"] == dataset and r["method"] in shown])
 
 
 def _summaries(records: list[dict], dataset: str) -> dict[tuple[str, str], Summary]:
@@ -150,7 +172,7 @@ def _pretraining(records: list[dict]) -> Iterator[str]:
     yield from ["", "## Does reconstructing help metallicities?", ""]
     yield (
         f"Real APOGEE stars, {PRETRAINING_STEPS:,} steps each, held-out sky. NMAD (68 % of the bootstrap), RMSE of [Fe/H] "
-        "in dex."
+        f"in dex. {_stamps([fe_h[name, regime] for name in names for regime in LABEL_REGIMES])}"
     )
     yield from ["", "| learned from | spectrum and magnitudes | six magnitudes |", "|---|---|---|"]
     for name, words in names.items():
@@ -168,6 +190,7 @@ def _scaling(records: list[dict]) -> Iterator[str]:
         if len(sizes) < 3:
             continue
         yield from ["", f"## More stars: width {width}", ""]
+        yield from [_stamps([r for r in records if r["method"].startswith(f"msacat:{name}-")]), ""]
         yield "| training stars | " + " | ".join(SHORT[r] for r in REGIMES) + " | invented ‰ |"
         yield "|---|" + "---|" * (len(REGIMES) + 1)
         rows = {size: [found[f"msacat:{name}-{size}", regime] for regime in REGIMES] for size in sizes}

@@ -49,8 +49,16 @@ def test_every_arm_trains_and_is_judged_once(ablations, stars, tmp_path, monkeyp
     assert sum(line.startswith("| default: the product's own | 1.000 |") for line in lines) == 1
     assert all(any(line.startswith(f"| {arm.name}: ") for line in lines) for arm in arms.ARMS)
     assert not any(line.startswith("Not measured") for line in lines)
+    assert any(line.startswith("Code ") and few[0]["commit"][:10] in line for line in lines)
     half = [r for r in few if r["method"] != "msacat:reddening"]
     assert "Not measured: reddening." in list(page.page(half, {}))
+    before = [r | {"dataset": "sky", "commit": "0" * 40} for r in few]
+    lines = list(page.page(half, {}, before))
+    earlier = lines[lines.index("## The clean sky, arms measured with earlier code") :]
+    assert earlier[2].startswith("Code 0000000000 (") and "Not measured: reddening." not in lines
+    assert any(line.startswith("| reddening: ") for line in earlier)
+    assert not any(line.startswith("| gaussian: ") for line in earlier)
+    assert "## The clean sky, arms measured with earlier code" not in list(page.page(few, {}, before))
     before = results.stat().st_mtime_ns
     run.judge(stars, arms.ARMS[0], tmp_path, results, steps=2)
     assert results.stat().st_mtime_ns == before
