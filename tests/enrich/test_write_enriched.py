@@ -195,13 +195,13 @@ def test_a_dropped_run_is_written_no_further(made_up, monkeypatch):
     monkeypatch.setattr("msacat.catalog.enrich.write_enriched.STARS_A_CHUNK", 100)
     with connect(made_up.dsn) as conn:
         run_id = start_run(conn, a_model(made_up.dsn), RunRequest(), KINDS)
-    dropped = []
+    to_drop, one_at_a_time = [run_id], threading.Lock()
 
     def drop_it() -> bool:
-        if not dropped and rows(made_up.dsn, "SELECT 1 FROM msacat.run_chunks WHERE done"):
-            with connect(made_up.dsn) as conn:
-                drop_run(conn, run_id)
-            dropped.append(run_id)
+        with one_at_a_time:  # both lanes ask
+            if to_drop and rows(made_up.dsn, "SELECT 1 FROM msacat.run_chunks WHERE done"):
+                with connect(made_up.dsn) as conn:
+                    drop_run(conn, to_drop.pop())
         return False
 
     with pytest.raises(InputRejected, match="dropped"):
