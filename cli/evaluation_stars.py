@@ -21,10 +21,8 @@ def sky_stars(sky: Path, dsn: str | None, seed: int, name: str | None, cache: Pa
     from msacat.model.evaluate.read_truth import fingerprint
 
     label = f"sky-{fingerprint(sky)[:12]}-{seed}"
-    with _kept(label, sky, dsn, cache, lambda store: stars_of_store(store, sky, seed, name)) as (
-        data,
-        records,
-    ):
+    with _kept(label, sky, dsn, cache, lambda store: stars_of_store(store, sky, seed, name)) as found:
+        data, records = found
         # The kept file bears the name of whoever made it.
         yield replace(data, name=name or _usual_name(data.truth)), records
 

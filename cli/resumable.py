@@ -16,9 +16,8 @@ def resumable(command: Callable[[], str | None]) -> Iterator[None]:
     try:
         yield
     except Interrupted as stopped:
-        raise Interrupted(
-            stopped.message, found=stopped.found, next_step=command() or stopped.next_step
-        ) from None
+        stopped.next_step = command() or stopped.next_step
+        raise
     except StoreUnavailable as error:
         if again := command():
             error.next_step = f"{error.next_step}; then {again}" if error.next_step else again
@@ -31,7 +30,7 @@ def resumable(command: Callable[[], str | None]) -> Iterator[None]:
         ) from error
     except psycopg.OperationalError as error:
         raise Interrupted(
-            "the connection to the server was lost; what was finished before stays",
+            "the server ended what was under way; what was finished before stays",
             found=str(error).strip(),
             next_step=command() or "the same command",
         ) from error

@@ -40,17 +40,18 @@ def forget(conn: Connection, target: str, dataset: str | None = None) -> list[Fo
     Raises UsageError where nothing of that name was ingested. An adopted dataset loses its view; the archive's own
     table is never touched.
     """
-    conn.commit()
-    if dataset is None and target in registered_specs(conn):
-        reports = [_forget_dataset(conn, target)]
-    else:
-        reports = [_forget_files(conn, *found) for found in _files_called(conn, target, dataset)]
-    return reports
+    datasets = registered_specs(conn)
+    conn.commit()  # whatever came before ends here: the lock is taken before the transaction
+    if dataset is None and target in datasets:
+        with advisory_lock(conn, files_lock(target)), conn.transaction():
+            return [_forget_dataset(conn, target)]
+    survey, file_ids, paths = _files_called(conn, target, dataset)
+    with advisory_lock(conn, files_lock(survey)), conn.transaction():
+        return [_forget_files(conn, survey, file_ids, paths)]
 
 
-def _files_called(
-    conn: Connection, target: str, dataset: str | None
-) -> list[tuple[str, list[int], list[str]]]:
+def _files_called(conn: Connection, target: str, dataset: str | None) -> tuple[str, list[int], list[str]]:
+    """(survey, file_ids, paths)"""
     rows = conn.execute(
         "SELECT survey, file_id, path FROM msacat.files "
         "WHERE (path = ANY(%s) OR file_id::text = %s) AND (%s::text IS NULL OR survey = %s) ORDER BY file_id",
@@ -68,37 +69,26 @@ def _files_called(
         raise UsageError(
             f"'{target}' was ingested as {' and '.join(surveys)}", next_step="say which with --dataset"
         )
-    return [(surveys[0], [row[1] for row in rows], [row[2] for row in rows])]
+    return surveys[0], [row[1] for row in rows], [row[2] for row in rows]
 
 
 def _forget_files(conn: Connection, survey: str, file_ids: list[int], paths: list[str]) -> ForgetReport:
-    with advisory_lock(conn, files_lock(survey)), conn.transaction():
-        models, runs = stale_names(conn, file_ids)
-        incomplete = files_that_skipped(conn, survey, file_ids) if file_ids else []
-        rows = remove_files(conn, survey, file_ids, f"file forgotten: {', '.join(paths)}"[:500])
+    models, runs = stale_names(conn, file_ids)
+    incomplete = files_that_skipped(conn, survey, file_ids) if file_ids else []
+    rows = remove_files(conn, survey, file_ids, f"file forgotten: {', '.join(paths)}"[:500])
     return ForgetReport(survey, paths, rows, models, runs, incomplete)
 
 
 def _forget_dataset(conn: Connection, survey: str) -> ForgetReport:
     """Every file of the survey; an adopted one is unregistered as well, since it is nothing but a view."""
     row = conn.execute("SELECT adopted_from FROM msacat.surveys WHERE name = %s", [survey]).fetchone()
-    conn.commit()
-    with advisory_lock(conn, files_lock(survey)):
-        files = conn.execute("SELECT file_id, path FROM msacat.files WHERE survey = %s", [survey]).fetchall()
-        conn.commit()
-        file_ids, paths = [f[0] for f in files], [f[1] for f in files]
-        if row is None or row[0] is None:
-            return _forget_files(conn, survey, file_ids, paths)
-        return _forget_adopted(conn, survey, file_ids, paths, row[0])
-
-
-def _forget_adopted(
-    conn: Connection, survey: str, file_ids: list[int], paths: list[str], source: str
-) -> ForgetReport:
-    with conn.transaction():
-        models, runs = stale_names(conn, file_ids)
-        spec = registered_specs(conn)[survey]
-        # From here on an ordinary survey without rows: it may be ingested, or adopted again.
-        replace_relation(conn, spec, "VIEW", create_table(spec), adopted_from=None)
-        remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {source}")
-    return ForgetReport(survey, paths, 0, models, runs, adopted_from=source)
+    files = conn.execute("SELECT file_id, path FROM msacat.files WHERE survey = %s", [survey]).fetchall()
+    file_ids, paths = [f[0] for f in files], [f[1] for f in files]
+    if row is None or row[0] is None:
+        return _forget_files(conn, survey, file_ids, paths)
+    models, runs = stale_names(conn, file_ids)
+    spec = registered_specs(conn)[survey]
+    # From here on an ordinary survey without rows: it may be ingested, or adopted again.
+    replace_relation(conn, spec, "VIEW", create_table(spec), adopted_from=None)
+    remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {row[0]}")
+    return ForgetReport(survey, paths, 0, models, runs, adopted_from=row[0])

@@ -197,9 +197,9 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
         known, old = (None, None) if content is None else _known(conn, plan, path, content)
         if known is not None:
             return known
-        alone = advisory_lock(conn, files_lock(spec.name), wait=True, tell=tell, shared=old is None)
+        lock = advisory_lock(conn, files_lock(spec.name), wait=True, tell=tell, shared=old is None)
         try:
-            with alone, conn.transaction():
+            with lock, conn.transaction():
                 created = register_survey(conn, spec, show=False)
                 incomplete = [] if old is None else files_that_skipped(conn, spec.name, [old])
                 if old is not None:
@@ -222,9 +222,8 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                 if created:
                     # After the commit it would leave a mark in every page, and the table be written once more.
                     _make_statistics(conn, plan)
-                    refresh_star_view(
-                        conn, registered_specs(conn)
-                    )  # last: readers of the view wait from here on
+                    # Last, since readers of the view wait from here on.
+                    refresh_star_view(conn, registered_specs(conn))
                 close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused)
                 fault_point("ingest.before_commit")
         except _KnownContent as same:

@@ -74,10 +74,8 @@ def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> Query
         if not rows:  # then the stream has told nothing of its columns
             with conn.cursor() as cursor:
                 # A semicolon, before a comment say, fits in no subquery: such a text is asked once more as it is.
-                inside = sql.SQL("{}" if ";" in text else "SELECT * FROM ({}\n) q LIMIT 0").format(
-                    sql.SQL(text)
-                )  # type: ignore[arg-type]
-                cursor.execute(inside, prepare=True)
+                form = sql.SQL("{}" if ";" in text else "SELECT * FROM ({}\n) q LIMIT 0")
+                cursor.execute(form.format(sql.SQL(text)), prepare=True)  # type: ignore[arg-type]
                 names, types, origins = columns_of_result(cursor)
     return QueryResult(names, types, rows[:max_rows], len(rows) > max_rows, origins)
 
@@ -233,9 +231,8 @@ def columns_of_result(cursor: psycopg.Cursor) -> tuple[list[str], list[str], dic
         name, kind = (result.fname(i) or b"").decode(encoding), (result.ftype(i), result.fmod(i))
         type_name = _type_names.get(kind)
         if type_name is None:
-            type_name = re.sub(
-                r"\(.*?\)", "", psycopg.Column(cursor, i).type_display
-            )  # numeric(10, 2): numeric
+            # without its modifier: numeric for numeric(10, 2)
+            type_name = re.sub(r"\(.*?\)", "", psycopg.Column(cursor, i).type_display)
             if kind[0] < FIRST_OWN_OID:
                 _type_names[kind] = type_name
         names.append(name)
