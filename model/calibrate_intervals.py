@@ -21,6 +21,8 @@ from msacat.model.deconvolve_errors import (
     fit_kinds,
     fit_noise,
     noise_of_survey,
+    refine_noise,
+    scaled_noise,
 )
 from msacat.model.held_out import HeldOut
 
@@ -48,7 +50,8 @@ class Calibration:
 
     band_VMTX, xp_VPT (P = 6 coefficient groups), label_VLX; n_* the stars behind them.
     beside_X: further factor where another band of the same survey is visible.
-    noise_M: real over stated measurement error (floor included) of each band.
+    noise_M: real over believed measurement error of each band, floor and zero point left out.
+    noise_xp: the same of coefficients, one factor for all.
     """
 
     band_VMTX: np.ndarray
@@ -57,12 +60,17 @@ class Calibration:
     n_band_MTX: np.ndarray
     noise_M: np.ndarray
     beside_X: np.ndarray
+    noise_xp: float
 
     def bands(self, g_B: np.ndarray, xp_seen_B: np.ndarray, beside_BM: np.ndarray) -> np.ndarray:
         """factor_VBM."""
         t, x = g_bin(g_B), xp_seen_B.astype(int)
         by_kind = self.band_VMTX[:, :, t, x].transpose(0, 2, 1)
         return by_kind * np.where(beside_BM, self.beside_X[x][:, None], 1.0)
+
+    def noise(self, n_cells: int) -> np.ndarray:
+        """noise_M, and noise_xp for every cell that is no band."""
+        return np.append(self.noise_M, np.full(n_cells - len(self.noise_M), self.noise_xp))
 
     def coefficients(self, g_B: np.ndarray) -> np.ndarray:
         """factor_VBK."""
@@ -73,13 +81,13 @@ class Calibration:
         return self.label_VLX[:, :, xp_seen_B.astype(int)].transpose(0, 2, 1)
 
     def to_json(self) -> dict:
-        return {k: getattr(self, k).tolist() for k in self.__dataclass_fields__}
+        return {k: np.asarray(getattr(self, k)).tolist() for k in self.__dataclass_fields__}
 
     @staticmethod
     def from_json(data: dict) -> Calibration:
         arrays = {k: np.asarray(data[k]) for k in Calibration.__dataclass_fields__}
         arrays["label_VLX"] = arrays["label_VLX"].reshape(2, -1, 2)  # JSON forgets the shape of no labels
-        return Calibration(**arrays)
+        return Calibration(**arrays | {"noise_xp": float(data["noise_xp"])})
 
 
 def holds(d: np.ndarray, sd: np.ndarray, var: np.ndarray, factor_V: np.ndarray) -> np.ndarray:
@@ -93,17 +101,22 @@ def g_bin(g_B: np.ndarray) -> np.ndarray:
 
 
 def fit_calibration(
-    held: HeldOut, survey_M: Sequence[int], n_labels: int, scaled_M: Sequence[bool] | None = None
+    held: HeldOut,
+    survey_M: Sequence[int],
+    n_labels: int,
+    scaled_M: Sequence[bool] | None = None,
+    common_var_D: np.ndarray | float = 0.0,
 ) -> Calibration:
     """Factors from held-out predictions of stars that trained nothing.
 
-    survey_M numbers the survey of each band. scaled_M: its stated errors were found too small before training, and are
-    scaled already; what still looks like noise there are sigmas too small for some stars.
+    survey_M numbers the survey of each band. scaled_M: its published errors were found too small before training, and
+    are scaled already; what still looks like noise there are sigmas too small for some stars.
+    common_var_D: the part of the noise that is no published error.
     """
     M, T, L = len(survey_M), len(G_EDGES) + 1, n_labels
     t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
     band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
-    cells = _Cells(held)
+    cells = _Cells(held, common_var_D)
     noise = np.ones(M)
     alone = [fit_noise(cells.of(use, m), cells.even(t[use])) for m, use in enumerate(held.scored_BD[:, :M].T)]
     for survey in set(survey_M):
@@ -111,7 +124,8 @@ def fit_calibration(
         noise[own] = noise_of_survey(np.array(alone)[own])
     if scaled_M is not None:
         noise = np.where(scaled_M, np.minimum(noise, 1.0), noise)
-    cells.var = cells.var * np.append(noise, np.ones(cells.var.shape[1] - M)) ** 2
+    noise_xp = cells.noise_of_spectra(held.scored_BD[:, M:], t)
+    cells.scale_noise(np.append(noise, np.full(cells.var.shape[1] - M, noise_xp)))
     grown = cells.give_back_followed_noise(M)
     # Parent of all: every band together; a standard normal if there is nothing at all.
     everything = cells.all_bands(held, Errors.of_nobody())
@@ -159,13 +173,14 @@ def fit_calibration(
             kind = use & (seen == x)
             values = Residuals(d[kind], sd[kind], var[kind])
             label[:, j, x] = _factors(fit_errors(values, of_label, LABEL_PULL))
-    return Calibration(band, xp, label, n_band, noise, beside)
+    return Calibration(band, xp, label, n_band, noise, beside, noise_xp)
 
 
 class _Cells:
     """Observed − predicted, sigma and noise variance of every cell."""
 
-    def __init__(self, held: HeldOut) -> None:
+    def __init__(self, held: HeldOut, common_var_D: np.ndarray | float = 0.0) -> None:
+        self.common_D = np.broadcast_to(common_var_D, held.var_BD.shape[1:])
         self.d = held.value_BD.astype(np.float64) - held.mean_BD
         self.sd, self.var = held.sd_BD.astype(np.float64), held.var_BD.astype(np.float64)
         star = np.unique(held.source_id_B, return_inverse=True)[1]
@@ -185,10 +200,23 @@ class _Cells:
 
     def of(self, use: np.ndarray, columns, most: int = MAX_VALUES) -> Residuals:
         """The cells in `use`; one that is held out in several regimes has one noise in all of them."""
-        d, sd, var, cell = (
-            self.even(a[:, columns][use], most) for a in (self.d, self.sd, self.var, self.cell)
+        common = np.broadcast_to(self.common_D, self.d.shape)
+        d, sd, var, cell, common = (
+            self.even(a[:, columns][use], most) for a in (self.d, self.sd, self.var, self.cell, common)
         )
-        return Residuals(d, sd, var, max(1.0, len(cell) / max(1, len(np.unique(cell)))))
+        return Residuals(d, sd, var, max(1.0, len(cell) / max(1, len(np.unique(cell)))), common)
+
+    def noise_of_spectra(self, scored_BK: np.ndarray, t_B: np.ndarray) -> float:
+        """Real over believed error of coefficients; 1 with too few. Sigmas may be wrong by group and G."""
+        columns = slice(self.d.shape[1] - scored_BK.shape[1], None)
+        values = self.of(scored_BK, columns, MAX_OF_GROUP)
+        if len(values) < MAX_VALUES:
+            return 1.0
+        kind_BK = t_B[:, None] * N_GROUPS + COEFFICIENT_GROUP_K[: scored_BK.shape[1]]
+        return refine_noise(values, self.even(kind_BK[scored_BK], MAX_OF_GROUP), 1.0)
+
+    def scale_noise(self, factor_D: np.ndarray) -> None:
+        self.var = scaled_noise(self.var, factor_D, self.common_D)
 
     def all_bands(self, held: HeldOut, parent: Errors, scale_M: np.ndarray | float = 1.0) -> Errors:
         """Errors of all bands together, of sigmas multiplied by scale_M."""

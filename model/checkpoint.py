@@ -16,6 +16,7 @@ from msacat.catalog.errors import InputRejected
 from msacat.model.sealed_folder import is_sealed, read_sealed, remove_folder, write_sealed
 
 KEEP = 2
+FORMAT = "msacat-checkpoint/2"  # what the numbers in it mean
 _STEP = re.compile(r"^step-(\d{8,})$")
 
 
@@ -26,7 +27,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"adam.{key}.{name}"] = torch.as_tensor(value)
     path = folder / "checkpoints" / f"step-{state['step']:08d}"
-    write_sealed(path, tensors, {"state.json": state})
+    write_sealed(path, tensors, {"state.json": state | {"format": FORMAT}})
     for old in _all(folder)[:-KEEP]:
         remove_folder(old)
     for torn in (p for p in path.parent.iterdir() if _STEP.match(p.name) and not is_sealed(p)):
@@ -53,6 +54,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict]:
     state = documents.get("state.json")
     if not isinstance(state, dict):
         raise InputRejected("the checkpoint has no state.json", file=str(path))
+    if state.get("format") != FORMAT:
+        raise InputRejected(
+            "not a checkpoint of this format",
+            file=str(path), expected=FORMAT, found=str(state.get("format"))[:80],
+            next_step="another version of msacat wrote it: finish the run with that one, or train under another --name",
+        )  # fmt: skip
     return tensors, state
 
 

@@ -12,25 +12,30 @@ Suffixes: N values, J widths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 WIDTHS_J = np.geomspace(0.25, 6.0, 10)  # of u / scale
 OUTLIER_NOISE = 20.0  # sigmas of noise: as in reconstruction_loss
 ROUNDS = 150
 STEP = np.log(4.0) / 8  # of the grids of logarithms
 SCALE_GRID = np.exp(STEP * np.arange(-8, 9))  # around the scale leaned on
-NOISE_GRID = np.exp(STEP * np.arange(-5, 7))  # real over stated noise
+NOISE_GRID = np.exp(STEP * np.arange(-5, 7))  # real over published noise
 NOISE_PRIOR = 0.1  # 1 sigma of its logarithm: stated errors are roughly right
 SPREADS = np.geomspace(0.03, 0.6, 14)  # of the logarithms of the scales of kinds of values
 USUAL_SPREAD = 0.15  # leaned on by a factor of e, where kinds are few
 ALIKE = (
     0.15  # of the logarithms of real over stated noise: bands of a survey this near to their median share it
 )
-BELIEVED = (0.93, 1.12)  # between these, stated errors of one band are taken as they are
-NOISE_SAMPLE = 5_000
+#: Between these, published errors are taken as they are, whatever the bands of a survey agree on: on the clean sky, where 1
+#: is right, all five of PS1 say 1.10.
+BELIEVED = (0.93, 1.12)
+NOISE_SAMPLE = 5_000  # for a first guess
+FEW_WRONG = -5.0  # logit of the share of wrong measurements, to begin with
+LEAST_WEIGHT = 1e-3
 FEWEST = 200
 #: of log likelihood, that errors are stated too large: sigmas too small for some stars look much the same
 EVIDENCE = 10.0
@@ -69,6 +74,7 @@ class Residuals:
     d_N      observed − predicted
     sd_N     predicted sigma
     var_N    noise variance of the observed values
+    common_N  the part of it that is no published error: floors, zero points
     repeats  values in which one measurement, with its one noise, appears: together they tell no more than one
     """
 
@@ -76,9 +82,20 @@ class Residuals:
     sd_N: np.ndarray
     var_N: np.ndarray
     repeats: float = 1.0
+    common_N: np.ndarray | float = 0.0
 
     def __len__(self) -> int:
         return len(self.d_N)
+
+    def take(self, rows) -> Residuals:
+        d, sd, var, common = (
+            np.broadcast_to(a, self.d_N.shape)[rows] for a in (self.d_N, self.sd_N, self.var_N, self.common_N)
+        )
+        return Residuals(d, sd, var, self.repeats, common)
+
+    def with_noise(self, factor: float) -> Residuals:
+        """The same, had what is published been too small by this factor."""
+        return replace(self, var_N=scaled_noise(self.var_N, factor, self.common_N))
 
 
 def fit_errors(of: Residuals, parent: Errors, pull: float, shape_pull: float | None = None) -> Errors:
@@ -132,31 +149,76 @@ def _peak_and_precision(score: np.ndarray) -> tuple[float, float]:
 
 
 def fit_noise(of: Residuals, kind_N: np.ndarray | None = None) -> float:
-    """Real noise over stated noise of one band, by maximum likelihood; NaN where the values are too few to tell.
+    """Real noise over published noise of one band, by maximum likelihood; NaN where the values are too few to tell.
 
-    It differs from a wrong sigma of the prediction in how it follows the stated errors from value to value. Where sigmas
+    It differs from a wrong sigma of the prediction in how it follows the published errors from value to value. Where sigmas
     are wrong by a factor of their own in each of several kinds (int; by G, say), kind_N keeps one from looking like the
     other.
     """
     if len(of) < FEWEST:
         return np.nan
-    step = max(1, len(of) // NOISE_SAMPLE)
-    d, sd, var = of.d_N[::step], of.sd_N[::step], of.var_N[::step]
-    kind = np.zeros(len(d), np.int64) if kind_N is None else kind_N[::step]
+    kind_N = np.zeros(len(of), np.int64) if kind_N is None else kind_N
+    every = slice(None, None, max(1, len(of) // NOISE_SAMPLE))
+    few, kind = of.take(every), kind_N[every]
+    # Of thinned values few are of one measurement.
+    few = replace(few, repeats=1 + (of.repeats - 1) * len(few) / len(of))
+    kinds = [few.take(kind == one) for one in np.unique(kind) if (kind == one).sum() >= FEWEST // 4]
     coarse = SCALE_GRID[::2]
     score = -0.5 * (np.log(NOISE_GRID) / NOISE_PRIOR) ** 2
-    for one in np.unique(kind):
-        use = kind == one
-        if use.sum() < FEWEST // 4:
-            continue
-        score += [
-            _best_scale(Residuals(d[use], sd[use], k**2 * var[use]), Errors.of_nobody(), 1.0, coarse)[1]
-            for k in NOISE_GRID
-        ]
-    factor = float(np.exp(_peak(np.log(NOISE_GRID), score)[0]))
-    if factor < 1 and score.max() - score[np.argmin(np.abs(np.log(NOISE_GRID)))] < EVIDENCE:
-        return 1.0
-    return factor
+    for one in kinds:
+        score += [_best_scale(one.with_noise(k), Errors.of_nobody(), 1.0, coarse)[1] for k in NOISE_GRID]
+    factor = refine_noise(of, kind_N, float(np.exp(_peak(np.log(NOISE_GRID), score)[0])))
+    evidence = score.max() - score[np.argmin(np.abs(np.log(NOISE_GRID)))]
+    return 1.0 if factor < 1 and evidence < EVIDENCE else factor
+
+
+def refine_noise(of: Residuals, kind_N: np.ndarray, near: float) -> float:
+    """The likeliest factor near a first guess, together with the scale of every kind's sigmas and the share of wrong values.
+
+    Under noise of many sigmas a factor that is wrong by one per cent looks like errors twice as large as they are.
+    """
+    d_N, sd_N, var_N, common_N = (
+        torch.as_tensor(np.broadcast_to(a, of.d_N.shape).astype(np.float64))
+        for a in (of.d_N, of.sd_N, of.var_N, of.common_N)
+    )
+    published_N, common_N = (var_N - common_N).clamp_min(0), torch.minimum(common_N, var_N)
+    kinds, place_N = np.unique(kind_N, return_inverse=True)
+    place_N = torch.as_tensor(place_N)
+    weight_J = Errors.of_nobody().weight_J[:-1]
+    likely = weight_J > LEAST_WEIGHT  # the widths that sigmas about right ask for
+    log_weight_J = torch.as_tensor(np.log(weight_J[likely] / weight_J[likely].sum()))
+    width2_J = torch.as_tensor(WIDTHS_J[likely] ** 2)
+    # log factor, logit of the share, what the shape's logarithms gain, log scales
+    found = torch.zeros(2 + int(likely.sum()) + len(kinds), dtype=torch.float64)
+    found[0], found[1] = np.log(near), FEW_WRONG
+    found.requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [found], max_iter=60, line_search_fn="strong_wolfe", tolerance_change=1e-3 / len(of)
+    )
+
+    def unlikely() -> Tensor:
+        optimizer.zero_grad()
+        noise_N = torch.exp(2 * found[0]) * published_N + common_N
+        gain_J, scale_T = found[2 : 2 + len(width2_J)], found[2 + len(width2_J) :]
+        error_N = torch.exp(2 * scale_T)[place_N] * sd_N**2
+        narrow = error_N[:, None] * width2_J + noise_N[:, None]
+        total = torch.cat([narrow, (OUTLIER_NOISE**2 * noise_N + error_N)[:, None]], 1)
+        right, wrong = torch.nn.functional.logsigmoid(torch.stack([-found[1], found[1]]))
+        log_weight = torch.cat([torch.log_softmax(log_weight_J + gain_J, 0) + right, wrong[None]])
+        log_p = torch.logsumexp(log_weight - 0.5 * (d_N[:, None] ** 2 / total + torch.log(total)), 1).sum()
+        leaning = 0.5 * (found[0] / NOISE_PRIOR) ** 2 + (gain_J**2).sum() + (scale_T**2).sum()
+        loss = (leaning - log_p / of.repeats) / len(of)
+        loss.backward()
+        return loss
+
+    optimizer.step(unlikely)
+    factor = float(torch.exp(found[0].detach()))
+    return factor if np.isfinite(factor) else near
+
+
+def scaled_noise(var: np.ndarray, factor: np.ndarray | float, common: np.ndarray | float) -> np.ndarray:
+    """Noise variance with its published part `factor`² times larger."""
+    return np.square(factor) * np.clip(var - common, 0, None) + np.minimum(common, var)
 
 
 def noise_of_survey(found_M: np.ndarray) -> np.ndarray:
@@ -171,10 +233,9 @@ def noise_of_survey(found_M: np.ndarray) -> np.ndarray:
         return np.ones(len(found_M))
     middle = max(np.exp(np.nanmedian(np.log(found_M))), 1.0)
     own = (found_M < 1) | (np.abs(np.log(found_M / middle)) > ALIKE)
-    sharing = max(int((~own & np.isfinite(found_M)).sum()), 1)
-    most = 1 + (BELIEVED[1] - 1) / np.sqrt(np.where(own, 1, sharing))  # what bands agree on is less by chance
     factor = np.where(own, found_M, middle)
-    return np.where(np.isnan(found_M) | ((factor > BELIEVED[0]) & (factor < most)), 1.0, factor)
+    right = (factor > BELIEVED[0]) & (factor < BELIEVED[1])
+    return np.where(np.isnan(found_M) | right, 1.0, factor)
 
 
 def _best_scale(of: Residuals, parent: Errors, pull: float, grid=SCALE_GRID) -> tuple[float, float]:

@@ -82,7 +82,8 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
     kept_SXM = measure_kept(whole)
     model.kept_SXM.copy_(torch.as_tensor(kept_SXM))
     scaled_M = (model.scaling.noise_D[:M] > 1).tolist()
-    return fit_calibration(whole.keeping(kept_SXM), survey_M.tolist(), L, scaled_M)
+    common_var_D = model.scaling.common_var
+    return fit_calibration(whole.keeping(kept_SXM), survey_M.tolist(), L, scaled_M, common_var_D)
 
 
 def _code_version() -> str:

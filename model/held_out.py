@@ -29,7 +29,7 @@ BATCH = 1024
 class HeldOut:
     """Numpy arrays of some stars in one regime; scaled units.
 
-    scored_BD  hidden cells with something to compare with
+    scored_BD  hidden cells with something to compare with; none of a star without G, whose colours are a guess
     value_BD, var_BD  the measurement (or synthetic magnitude) and its error variance
     mean_BD, sd_BD    the prediction; prior_BM the prior's of the bands, before the network's correction
     label_BL, label_err_BL, label_median_BL, label_sd_BL   NaN where there is no label
@@ -131,7 +131,7 @@ def hold_out(
     if unbiased:
         value, var = _without_bias(model.flux_noise, cells, mean, sd)
     return HeldOut(
-        known & ~visible,
+        known & ~visible & ~cells.proxy_B[:, None],
         value,
         var,
         mean,

@@ -2,13 +2,15 @@
 
 Each star of a batch gets one *situation*, drawn by weight: single cells, a whole survey, the XP
 spectrum, one half of it, spectrum and survey, any subset of surveys, or the star made faint (errors
-as at G 17.65-20.5, no spectrum), because the aim is to go beyond the XP limit.
+as at G 17.65-20.5, no spectrum), because the aim is to go beyond the XP limit. A star without a spectrum, or faint
+already, is given another situation where its own would hide nothing.
 Two masks, two names: `observed_BD` (what was measured) and `hidden_BD` (what the network may not see).
 The reference band G is never hidden; everything is normalised by it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +21,7 @@ from msacat.model.scale_features import FeatureScaling
 
 BP, RP = -1, -2  # group numbers of the two halves of a spectrum; surveys count from 0
 SITUATIONS = ("cells", "survey", "xp", "half_xp", "xp_and_survey", "subset", "faint", "nothing")
+WITHOUT_SPECTRUM = ("cells", "survey", "subset")  # for stars from which other situations would hide nothing
 FAINT_G = (17.65, 20.5)  # mag, where XP spectra are no longer published, down to Gaia's limit
 DETECTION_ERR = 0.36  # mag; S/N 3, a fainter star would not be in the survey
 
@@ -80,9 +83,11 @@ def hide(
     observed = cells.observed_BD
     B, D = observed.shape
     group = group_of_cells(scaling.features)
-    names = [s for s in SITUATIONS if policy.weights.get(s, 0) > 0]
-    weights = np.array([policy.weights[s] for s in names])
-    situation = np.array(names)[rng.choice(len(names), B, p=weights / weights.sum())]
+    situation = _draw(SITUATIONS, policy, rng, B)
+    idle = np.isin(situation, ("xp", "half_xp")) & ~observed[:, group < 0].any(1)
+    idle |= (situation == "faint") & ~_can_be_faint(cells)
+    if idle.any() and any(policy.weights.get(s, 0) > 0 for s in WITHOUT_SPECTRUM):
+        situation[idle] = _draw(WITHOUT_SPECTRUM, policy, rng, int(idle.sum()))
 
     hidden = np.zeros((B, D), bool)
     groups = np.unique(group)
@@ -94,9 +99,11 @@ def hide(
     half_draw = rng.random((B, 2)) < share[:, None]
     cell_draw = np.where(group == BP, half_draw[:, :1], np.where(group == RP, half_draw[:, 1:], cell_draw))
     hidden |= (situation == "cells")[:, None] & cell_draw
-    hidden |= np.isin(situation, ("survey", "xp_and_survey"))[:, None] & (
-        group == _one_survey(observed, group, rng)[:, None]
+    # Of a star made faint, every other time: what is asked of faint stars is what a survey does not say of them.
+    a_survey = np.isin(situation, ("survey", "xp_and_survey")) | (
+        (situation == "faint") & (rng.random(B) < 0.5)
     )
+    hidden |= a_survey[:, None] & (group == _one_survey(observed, group, rng)[:, None])
     hidden |= np.isin(situation, ("xp", "xp_and_survey", "faint"))[:, None] & (group < 0)
     half = np.where(rng.random(B) < 0.5, BP, RP)
     hidden |= (situation == "half_xp")[:, None] & (group == half[:, None])
@@ -116,6 +123,17 @@ def hide(
         kept = (rng.random((B,)) >= policy.scalar_hidden)[:, None]
         cells = replace(cells, scalar_BX=cells.scalar_BX * kept)
     return HiddenBatch(cells, hidden, cells.observed_BD & ~hidden, target)
+
+
+def _draw(names: Sequence[str], policy: HidingPolicy, rng: np.random.Generator, n: int) -> np.ndarray:
+    """(n,) situations, by weight."""
+    weights = np.array([policy.weights.get(s, 0.0) for s in names])
+    return np.array(names)[rng.choice(len(names), n, p=weights / weights.sum())]
+
+
+def _can_be_faint(cells: Cells) -> np.ndarray:
+    """bool (B,): bright enough to be made fainter, and known to be."""
+    return (cells.norm_B < FAINT_G[0]) & ~cells.proxy_B
 
 
 def _one_survey(observed: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -153,7 +171,7 @@ def _make_faint(
     """
     M, ref = scaling.n_bands, scaling.reference
     given, target = cells.copy(), cells.copy()
-    rows = np.flatnonzero(rows_B & (cells.norm_B < FAINT_G[0]) & ~cells.proxy_B)
+    rows = np.flatnonzero(rows_B & _can_be_faint(cells))
     if not len(rows):
         return given, target
     dm = rng.uniform(*FAINT_G, len(rows)) - cells.norm_B[rows]

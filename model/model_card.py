@@ -83,7 +83,8 @@ def model_card(model: StoredModel) -> str:
     for m, band in enumerate(features.bands):
         f = model.calibration.band_VMTX[0, m]
         lines.append(f"| {band.name} | " + " | ".join(f"{x[1]:.2f} / {x[0]:.2f}" for x in f) + " |")
-    noise = model.network.scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
+    noise = scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
+    noise_xp = np.unique(scaling.noise_D[len(features.bands) :] * model.calibration.noise_xp)
     wandering = [
         (band.name, scatter)
         for band, scatter in zip(features.bands, scaling.zero_point_M, strict=True)
@@ -107,9 +108,12 @@ def model_card(model: StoredModel) -> str:
         "",
         "## Real over stated errors",
         "",
-        "Fitted from the stars themselves, floors included; the stated errors stay as they are in the tables.",
+        "Fitted from the stars themselves; each band's floor comes on top. The stated errors stay as they are in the tables.",
         "",
-        ", ".join(f"{band.name} {k:.2f}" for band, k in zip(features.bands, noise, strict=True)),
+        ", ".join(
+            [f"{band.name} {k:.2f}" for band, k in zip(features.bands, noise, strict=True)]
+            + [f"coefficients of spectra {noise_xp.min():.3f} to {noise_xp.max():.3f}" for _ in noise_xp[:1]]
+        ),
         "",
         "## Zero points",
         "",

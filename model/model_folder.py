@@ -17,7 +17,7 @@ from msacat.model.sealed_folder import TENSORS, read_sealed, write_sealed
 from msacat.model.star_network import StarNetwork
 from msacat.model.train_config import TrainConfig
 
-FORMAT = "msacat-model/6"
+FORMAT = "msacat-model/7"
 
 
 @dataclass

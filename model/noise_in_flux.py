@@ -62,7 +62,7 @@ class FluxNoise(nn.Module):
         super().__init__()
         unit = scale_M.copy()
         unit[features.band_names.index(features.reference_band)] = 0.0  # all else is counted from it
-        floor = np.hypot(np.array([b.floor_err for b in features.bands]) * noise_M, zero_point_M) / scale_M
+        floor = np.hypot([b.floor_err for b in features.bands], zero_point_M) / scale_M
         self.register_buffer("unit_M", torch.as_tensor(unit).float(), persistent=False)
         self.register_buffer("floor_var_M", torch.as_tensor(floor**2).float(), persistent=False)
         self.limited_J = np.flatnonzero((snr_limit_M > 0) & (unit > 0)).tolist()

@@ -48,7 +48,7 @@ class FeatureScaling:
     err_mag_T: np.ndarray  # mag, grid of `err_MT`
     err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
     through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra
-    noise_D: np.ndarray  # real over stated error (fit_noise_scale.py); 1 until fitted
+    noise_D: np.ndarray  # real over published error, without floors (fit_noise_scale.py); 1 until fitted
     zero_point_M: np.ndarray  # mag, scatter over the sky (fit_zero_points.py); 0 until fitted
     snr_limit_M: np.ndarray  # S/N from which the survey lists a star (noise_in_flux.py); 0 = no sharp limit
     synthetic: SyntheticBands
@@ -86,7 +86,7 @@ class FeatureScaling:
 
     def encode(self, block: StarBlock) -> Cells:
         """The scaled cells of `block` (numpy arrays inside; call `.to(device)`)."""
-        derived = self.synthetic.from_spectra(block, self.through_xp_M)
+        derived = self.synthetic.from_spectra(block, self.through_xp_M, self.background_K)
         raw = _normalise(
             self.features,
             block,
@@ -98,11 +98,11 @@ class FeatureScaling:
         )
         M = self.n_bands
         value = (raw.value - self.center_D) / self.scale_D
-        var = raw.var / self.scale_D**2 * self.noise_D**2
+        var = (raw.var * self.noise_D**2 + raw.common_var) / self.scale_D**2
         var[:, :M] += np.where(raw.observed[:, :M], (self.zero_point_M / self.scale_D[:M]) ** 2, 0.0)
         if self.features.xp:
             missing_err = raw.observed[:, M:] & ~np.isfinite(var[:, M:])
-            var[:, M:] = np.where(missing_err, self.xp_typical_K**2, var[:, M:] + XP_FLOOR**2)
+            var[:, M:] = np.where(missing_err, self.xp_typical_K**2, var[:, M:]) + XP_FLOOR**2
             raw.guessed[:, M:] = missing_err
         known = raw.observed | raw.derived
         var = np.where(known, np.clip(var, 1e-8, 1e6), 1.0)
@@ -119,18 +119,24 @@ class FeatureScaling:
         )
 
     def believed_error(self, stated_BM: np.ndarray) -> np.ndarray:
-        """mag: what stated errors are taken for; with each band's floor, its factor and its wandering zero point."""
-        noise_M, floor_M = self.noise_D[: self.n_bands], self._floors()
-        return np.sqrt((stated_BM**2 + floor_M**2) * noise_M**2 + self.zero_point_M**2)
+        """mag: what stated errors are taken for; with each band's factor, its floor and its wandering zero point."""
+        return np.sqrt((stated_BM * self.noise_D[: self.n_bands]) ** 2 + self.common_error**2)
 
     def stated_error(self, believed_BM: np.ndarray) -> np.ndarray:
         """mag: the inverse of believed_error; 0 for what lies below the floor."""
-        noise_M, floor_M = self.noise_D[: self.n_bands], self._floors()
-        squared = (believed_BM**2 - self.zero_point_M**2) / noise_M**2 - floor_M**2
-        return np.sqrt(np.clip(squared, 0.0, None))
+        squared = np.clip(believed_BM**2 - self.common_error**2, 0.0, None)
+        return np.sqrt(squared) / self.noise_D[: self.n_bands]
 
-    def _floors(self) -> np.ndarray:
-        return np.array([b.floor_err for b in self.features.bands])
+    @property
+    def common_error(self) -> np.ndarray:
+        """mag: of every measurement of a band, whatever it states: its floor and its wandering zero point."""
+        return np.hypot([b.floor_err for b in self.features.bands], self.zero_point_M)
+
+    @property
+    def common_var(self) -> np.ndarray:
+        """The same, squared, of scaled cells; coefficients have the floor of their calibration."""
+        bands = (self.common_error / self.scale_D[: self.n_bands]) ** 2
+        return np.append(bands, np.full(self.n_cells - self.n_bands, XP_FLOOR**2))
 
     def magnitudes(self, value_BD: np.ndarray, norm_B: np.ndarray) -> np.ndarray:
         """Bands of scaled cells back to mag_BM (float64)."""
@@ -158,7 +164,8 @@ class FeatureScaling:
 @dataclass
 class _Raw:
     value: np.ndarray  # mag or c/F_G, NaN where unknown
-    var: np.ndarray
+    var: np.ndarray  # of what is published
+    common_var: np.ndarray  # of the floor, and of a guessed reference
     observed: np.ndarray
     derived: np.ndarray
     guessed: np.ndarray
@@ -186,10 +193,10 @@ def fit_scaling(
     g0 = float(np.round(np.nanmedian(G), 1))
     synthetic = SyntheticBands.of(features)
     through_xp = synthetic.has_row & (np.isfinite(block.mag_BM).sum(0) < MIN_SUPPORT)
-    derived = synthetic.from_spectra(block, through_xp)
     constant, constant_err = np.zeros((2, K if features.xp else 0))
     if features.xp and background:
         constant, constant_err = fit_background(features, block)
+    derived = synthetic.from_spectra(block, through_xp, constant)
     raw = _normalise(features, block, np.full(M, np.nan), np.zeros(M), g0, derived, constant)
     D = raw.value.shape[1]
     center, scale, proxy_width = np.zeros(D), np.full(D, 0.3), np.full(D, 0.5)
@@ -269,13 +276,15 @@ def _normalise(
     typical = np.array([b.typical_err for b in features.bands])
     floor = np.array([b.floor_err for b in features.bands])
     err = np.where(guessed | ~(observed | derived), typical, np.minimum(err, MAX_ERR_MAG))
-    var = err**2 + floor**2
+    var = err**2
+    common_var = np.broadcast_to(floor**2, var.shape)
     is_colour = np.ones(M, bool)
     is_colour[ref] = False
     value = np.where(observed | derived, mag - np.where(is_colour, norm[:, None], 0.0), np.nan)
     # Without G the normaliser is itself uncertain: every colour inherits that, and G is a weak measurement.
-    var = var + np.where(is_colour, norm_var[:, None], 0.0)
-    value[proxy, ref], var[proxy, ref], observed[proxy, ref] = norm[proxy], norm_var[proxy], True
+    common_var = common_var + np.where(is_colour, norm_var[:, None], 0.0)
+    value[proxy, ref], observed[proxy, ref] = norm[proxy], True
+    var[proxy, ref], common_var[proxy, ref] = 0.0, norm_var[proxy]
 
     if features.xp:
         flux = _reference_flux(np.where(has_norm, norm, g0), g0)
@@ -286,11 +295,12 @@ def _normalise(
         seen = np.isfinite(xp) & has_norm[:, None]
         from_norm = (xp / MAG_PER_FLUX) ** 2 * norm_var[:, None]
         value = np.concatenate([value, np.where(seen, xp, np.nan)], axis=1)
-        var = np.concatenate([var, np.where(seen, xp_err**2 + from_norm, np.nan)], axis=1)
+        var = np.concatenate([var, np.where(seen, xp_err**2, np.nan)], axis=1)
+        common_var = np.concatenate([common_var, np.where(seen, from_norm, 0.0)], axis=1)
         observed = np.concatenate([observed, seen], axis=1)
         derived = np.concatenate([derived, np.zeros_like(seen)], axis=1)
         guessed = np.concatenate([guessed, np.zeros_like(seen)], axis=1)
-    return _Raw(value, var, observed, derived, guessed, norm, proxy)
+    return _Raw(value, var, common_var, observed, derived, guessed, norm, proxy)
 
 
 def _normaliser(features, mag, measured, colour_M, width_M):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msacat.model.calibrate_intervals import holds
+from msacat.model.deconvolve_errors import scaled_noise
 from msacat.model.held_out import REGIMES, HeldOut, hold_out
 from msacat.model.predict_stars import StarModel
 from msacat.model.train_config import StarStream
@@ -65,7 +66,8 @@ def _of_regime(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
     out: list[Score] = []
     difference = held.value_BD - held.mean_BD
     factor = calibration.bands(held.g_B, held.xp_seen_B, held.beside_BM)
-    inside = holds(difference[:, :M], held.sd_BD[:, :M], held.var_BD[:, :M] * calibration.noise_M**2, factor)
+    noise_var = scaled_noise(held.var_BD, calibration.noise(scaling.n_cells), scaling.common_var)
+    inside = holds(difference[:, :M], held.sd_BD[:, :M], noise_var[:, :M], factor)
     names = {False: "survey_hidden_no_xp", True: "survey_hidden_xp_seen"}
     if regime in ("survey_hidden", "xp_and_survey_hidden"):
         for m, band in enumerate(scaling.features.bands):
@@ -80,7 +82,7 @@ def _of_regime(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
     if regime == "xp_hidden":
         use = held.scored_BD[:, M:]
         factor = calibration.coefficients(held.g_B)
-        inside = holds(difference[:, M:], held.sd_BD[:, M:], held.var_BD[:, M:], factor)
+        inside = holds(difference[:, M:], held.sd_BD[:, M:], noise_var[:, M:], factor)
         out += _score("xp", regime, "scatter", -difference[:, M:][use], inside[:, use])
     if regime in ("as_observed", "xp_hidden"):
         out += _labels(model, held, regime)

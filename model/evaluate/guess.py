@@ -25,7 +25,7 @@ class Guess:
              how much larger than published the method holds the errors of a band or coefficient to be: its intervals
              of *observed* values; None: as published
     zero_point_M
-             what it adds to that in quadrature, mag; None: nothing
+             what it adds to that and to the floor of a band in quadrature, mag; None: nothing
     """
 
     mag_BM: np.ndarray

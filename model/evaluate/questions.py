@@ -32,13 +32,14 @@ class Asked:
 
     truth     NaN where there is none
     observed  NaN where not measured; noise: its published error, or the survey's typical one, with
-              the calibration error the survey does not quote
+              the calibration error the survey does not quote; floor: that one alone
     g, source_id, kind  (N,): magnitude, star, class ("star" for all real stars)
     """
 
     truth: np.ndarray
     observed: np.ndarray
     noise: np.ndarray
+    floor: np.ndarray
     g: np.ndarray
     source_id: np.ndarray
     kind: np.ndarray
@@ -48,7 +49,8 @@ class Asked:
 class Answers:
     """What a method said to the same N questions; NaN = nothing. err68, err95: half-widths of its intervals.
 
-    noise: how many times the published error it takes the observed value's to be; shared: what adds to that in quadrature
+    noise: how many times the published error it takes the observed value's to be; shared: what adds to that and to the floor
+    in quadrature
     """
 
     value: np.ndarray
@@ -78,9 +80,11 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
         g = own.mag_BM[:, data.reference].astype(float)
         kind = np.full(len(own), "star", object) if truth is None else truth.class_B
 
-        def ask(quantity, use, true, observed, noise, unit=1.0, i=i, own=own, g=g, kind=kind) -> Question:
+        def ask(
+            quantity, use, true, observed, noise, unit=1.0, floor=0.0, i=i, own=own, g=g, kind=kind
+        ) -> Question:
             unit = unit[use] if isinstance(unit, np.ndarray) else unit
-            columns = (true[use] / unit, observed[use] / unit, noise[use] / unit)
+            columns = (true[use] / unit, observed[use] / unit, noise[use] / unit, np.full(use.sum(), floor))
             return Question(quantity, i, use, unit, Asked(*columns, g[use], own.source_id_B[use], kind[use]))
 
         for m, band in enumerate(data.features.bands):
@@ -89,7 +93,7 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
             if use.any():
                 error = np.where(np.isfinite(own.mag_err_BM[:, m]), own.mag_err_BM[:, m], band.typical_err)
                 error = np.hypot(error, band.floor_err)
-                yield ask(band.name, use, true, own.mag_BM[:, m].astype(float), error)
+                yield ask(band.name, use, true, own.mag_BM[:, m].astype(float), error, floor=band.floor_err)
         # Of stars too faint for a published spectrum the truth alone is known.
         asked_xp_B = case.asked_xp_B if truth is None else case.asked_xp_B | case.asked_synthetic_B
         if asked_xp_B.any():

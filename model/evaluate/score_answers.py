@@ -43,7 +43,9 @@ def _both(
 ) -> Iterator[tuple[str, Accuracy]]:
     score = accuracy if answers.value.ndim == 1 else accuracy_of_spectra
     value, err68, err95 = answers.value[use], answers.err68[use], answers.err95[use]
-    noise = np.hypot(asked.noise[use] * answers.noise[use], answers.shared[use])
+    floor = asked.floor[use].reshape(-1, *[1] * (value.ndim - 1))
+    published = np.sqrt(np.clip(asked.noise[use] ** 2 - floor**2, 0, None))
+    noise = np.sqrt((published * answers.noise[use]) ** 2 + floor**2 + answers.shared[use] ** 2)
     if np.isfinite(asked.truth[use]).all():
         yield "truth", score(value - asked.truth[use], err68, err95, cell_N[use], seed)
     if np.isfinite(asked.observed[use]).all():

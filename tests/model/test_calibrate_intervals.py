@@ -7,6 +7,7 @@ import pytest
 
 from msacat.model import calibrate_intervals
 from msacat.model.calibrate_intervals import FOLLOWED, Calibration, fit_calibration, g_bin, holds
+from msacat.model.deconvolve_errors import scaled_noise
 from msacat.model.held_out import HeldOut
 
 
@@ -147,6 +148,45 @@ def test_understated_noise_is_found_and_kept_out_of_the_intervals():
     np.testing.assert_allclose(honest.noise_M, 1.0, rtol=0.05)
     unknowable = fit_calibration(held(30_000, 1.0, xp=False, noise=1e-4), range(3), 1)
     np.testing.assert_allclose(unknowable.noise_M, 1.0, rtol=0.05)
+
+
+def test_noise_of_coefficients_has_one_factor():
+    """Ten times the size of the errors, 4 per cent more of it than was believed."""
+    stars = held(12_000, 1.0, noise=10.0, real_noise=10.4)
+    calibration = fit_calibration(stars, range(3), 1)
+    assert calibration.noise_xp == pytest.approx(1.04, abs=0.003)
+    np.testing.assert_allclose(calibration.xp_VPT[0][:, 4:10], 0.9945, rtol=0.2)
+    np.testing.assert_array_equal(calibration.noise(113)[3:], calibration.noise_xp)
+    assert fit_calibration(held(2_000, 1.0, xp=False), range(3), 1).noise_xp == 1.0
+    few = held(60, 1.0, noise=10.0, real_noise=14.0)
+    assert fit_calibration(few, range(3), 1).noise_xp == 1.0
+
+
+def test_a_spectrum_without_published_errors_upsets_no_factor():
+    """Its guessed error may be smaller than the floor of calibration, which every other's holds."""
+    stars = held(3_000, 1.0, noise=10.0, real_noise=11.0)
+    floor = np.full(113, 0.1)
+    stars.var_BD[:10, 3:] = 0.01**2
+    stars.value_BD[:10, 3:] = stars.sd_BD[:10, 3:] * np.random.default_rng(4).standard_normal((10, 110))
+    found = fit_calibration(stars, range(3), 1, common_var_D=floor**2).noise_xp
+    assert found == pytest.approx(1.1, abs=0.01)
+
+
+def test_floors_have_no_factor():
+    """Published errors 1.5 times too small beside a floor as large as they: it stays, and intervals stay honest."""
+    floor = 2.0
+    stars = held(30_000, 1.0, xp=False, noise=2.0, real_noise=3.0)
+    stars.value_BD += floor * np.random.default_rng(2).standard_normal(stars.value_BD.shape)
+    published = stars.var_BD.copy()
+    stars.var_BD = published + floor**2
+    calibration = fit_calibration(stars, range(3), 1, common_var_D=np.full(3, floor**2))
+    np.testing.assert_allclose(calibration.noise_M, 1.5, rtol=0.05)
+    believed = scaled_noise(stars.var_BD, calibration.noise(3), floor**2)
+    np.testing.assert_allclose(believed, calibration.noise_M**2 * published + floor**2)
+    np.testing.assert_allclose(calibration.band_VMTX[0, :, 4:10], 0.9945, rtol=0.3)
+    cells = calibrate_intervals._Cells(stars, floor**2)
+    cells.scale_noise(np.full(3, 1.5))
+    np.testing.assert_allclose(cells.var, 2.25 * published + floor**2)
 
 
 def test_errors_that_were_scaled_before_training_are_not_scaled_up_once_more():

@@ -72,6 +72,37 @@ def test_the_same_seed_hides_the_same(cells, scaling):
     assert (a.hidden_BD != c.hidden_BD).any()
 
 
+def test_a_situation_that_would_hide_nothing_of_a_star_is_drawn_again(cells, scaling, sky, without):
+    """Of stars without a spectrum everything is asked of their surveys: it takes that many appearances to learn it."""
+    bare = scaling.encode(without(sky.stars, "xp", slice(None)))
+    rng = np.random.default_rng(0)
+    several = bare.observed_BD[:, 1 : scaling.n_bands].sum(1) > 1
+
+    def share_with_something_hidden(weights: dict[str, float]) -> float:
+        return hide(bare, scaling, rng, HidingPolicy(weights)).hidden_BD[several].any(1).mean()
+
+    assert share_with_something_hidden({"xp": 0.5, "half_xp": 0.5}) == 0  # nothing else is wanted
+    assert share_with_something_hidden({"xp": 0.5, "half_xp": 0.4, "survey": 0.1}) > 0.95
+    faint = bare.take(np.flatnonzero((bare.norm_B > 17.65) & several))
+    batch = hide(faint, scaling, rng, HidingPolicy({"faint": 0.9, "survey": 0.1}))
+    assert len(faint) > 100 and batch.hidden_BD.any(1).mean() > 0.95
+    usual = hide(cells, scaling, np.random.default_rng(5), HidingPolicy({"xp": 0.5, "survey": 0.5}))
+    seen = cells.observed_BD[:, scaling.n_bands :].any(1)
+    assert usual.hidden_BD[seen, scaling.n_bands :].any(1).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_every_other_star_made_faint_lacks_a_survey_as_well(cells, scaling):
+    batch = hide(cells, scaling, np.random.default_rng(5), only("faint"))
+    M, bright = scaling.n_bands, cells.norm_B < 17.65
+    group = group_of_cells(scaling.features)
+    lacks = batch.hidden_BD[bright].any(1)
+    assert 0.3 < lacks.mean() < 0.5  # the survey drawn may be below its depth anyway
+    of_groups = [batch.hidden_BD[bright][:, group == g].any(1) for g in range(group.max() + 1)]
+    assert np.sum(of_groups, 0).max() == 1
+    scored = batch.hidden_BD[:, :M] & batch.target.observed_BD[:, :M]
+    np.testing.assert_array_equal(scored, batch.hidden_BD[:, :M])
+
+
 def test_faint_stars_have_no_spectrum_larger_errors_and_keep_their_bright_truth(cells, scaling, sky):
     before = cells.value_BD.copy()
     batch = hide(cells, scaling, np.random.default_rng(0), only("faint"))

@@ -78,9 +78,9 @@ def test_of_two_stars_of_one_flux_noise_the_errors_at_the_prediction_agree(
     mean = torch.zeros(1, 3)
     observed = torch.full((1, 3), off) / unit
     then = err * np.exp(off / MAG)  # the same noise in flux, at the observed magnitude
-    var = torch.full((1, 3), k**2 * (then**2 + FLOOR**2)) / unit**2
+    var = torch.full((1, 3), (k * then) ** 2 + FLOOR**2) / unit**2
     value, at = noise.as_predicted(observed, var, mean, _all_stated(mean))
-    expected = k**2 * (err**2 + FLOOR**2)
+    expected = (k * err) ** 2 + FLOOR**2
     assert (at * unit**2)[0, 1:].numpy() == pytest.approx(expected, rel=2e-3)
     assert value[0, 1].item() * observed[0, 1].item() >= 0
     same, unmoved = noise.as_predicted(mean, var, mean, _all_stated(mean))

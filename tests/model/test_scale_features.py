@@ -10,6 +10,7 @@ import torch
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import ScalarFeature
+from msacat.catalog.xp.xp_operators import synthetic_magnitudes
 from msacat.model.hide_features import HidingPolicy, hide
 from msacat.model.scale_features import FeatureScaling, fit_scaling
 
@@ -130,6 +131,21 @@ def test_bands_never_measured_are_derived_from_spectra_as_targets_only(sky, with
     assert np.isfinite(block.xp_BK[derived]).all()
     mag = scaling.magnitudes(cells.value_BD, cells.norm_B)[derived, 3]
     assert 1.4826 * np.median(np.abs(mag - sky.mag_BM[derived, 3])) < 0.02
+
+
+def test_synthetic_targets_are_of_the_star_alone(sky, without):
+    """RP of Gaia's own system, never measured: the background of published spectra is no part of it."""
+    block = without(sky.stars, "mag", [2])
+    scaling = fit_scaling(sky.features, block)
+    assert scaling.through_xp_M[2] and scaling.synthetic.offset_M[2] == 0
+    cells = scaling.encode(block)
+    of = np.flatnonzero(cells.derived_BD[:, 2])
+    mag = scaling.magnitudes(cells.value_BD, cells.norm_B)[of, 2]
+    own = block.xp_BK[of].astype(float) - scaling.background_K
+    expected, _ = synthetic_magnitudes(own, [str(scaling.synthetic.key_M[2])])
+    np.testing.assert_allclose(mag, expected[:, 0], atol=2e-5)
+    published, _ = synthetic_magnitudes(block.xp_BK[of].astype(float), [str(scaling.synthetic.key_M[2])])
+    assert np.abs(published - expected).max() > 1e-4
 
 
 def test_no_star_with_the_reference_band_is_refused(sky, without):

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
-from msacat.model import train_autoencoder
+from msacat.model import checkpoint, train_autoencoder
 from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore
 from msacat.model.model_folder import load_model
 from msacat.model.sealed_folder import manifest_sha256
@@ -218,6 +218,19 @@ def test_a_number_that_is_not_finite_stops_with_the_stars_named(sky, stream_of, 
     assert str(calls[3].source_id_B[0]) in str(caught.value)
     tensors, state = read_checkpoint(latest_checkpoint(tmp_path))
     assert state["step"] == 3 and all(torch.isfinite(t).all() for t in tensors.values())
+
+
+def test_a_checkpoint_whose_numbers_mean_something_else_is_refused(
+    sky, stream_of, quick, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint, "FORMAT", "msacat-checkpoint/1")
+    stream, seen = stream_of(sky.features, sky.stars), []
+    with pytest.raises(Interrupted):
+        train(stream, tmp_path, replace(quick, checkpoint_steps=2), on_step=seen.append,
+              should_stop=lambda: len(seen) > 4)  # fmt: skip
+    monkeypatch.undo()
+    with pytest.raises(InputRejected, match="not a checkpoint of this format"):
+        train(stream, tmp_path, replace(quick, checkpoint_steps=2), resume=True)
 
 
 def test_absurd_stars_do_not_stop_training(sky, stream_of, quick, tmp_path):

@@ -63,7 +63,8 @@ class OwnModel(Method):
 
     def _noise(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Real over published error as the model fitted it, of the bands asked for and of the coefficients; zero points, mag."""
-        scaling, again_M = self.model.scaling, self.model.stored.calibration.noise_M
+        scaling = self.model.scaling
+        noise_D = scaling.noise_D * self.model.stored.calibration.noise(scaling.n_cells)
         asked = self.model.features.band_names
 
         def of_asked(fitted_M: np.ndarray, unknown: float) -> np.ndarray:
@@ -71,9 +72,9 @@ class OwnModel(Method):
             return np.array([known.get(name, unknown) for name in asked])
 
         return (
-            of_asked(scaling.noise_D[: scaling.n_bands] * again_M, 1.0),
-            scaling.noise_D[scaling.n_bands :] if scaling.features.xp else np.ones(K),
-            of_asked(scaling.zero_point_M * again_M, 0.0),
+            of_asked(noise_D[: scaling.n_bands], 1.0),
+            noise_D[scaling.n_bands :] if scaling.features.xp else np.ones(K),
+            of_asked(scaling.zero_point_M, 0.0),
         )
 
 

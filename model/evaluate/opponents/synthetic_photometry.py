@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msacat.catalog.surveys.star_block import StarBlock
+from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.evaluate.guess import Guess, Method
 from msacat.model.synthetic_bands import SyntheticBands
@@ -22,5 +22,5 @@ class SyntheticPhotometry(Method):
         self.synthetic = SyntheticBands.of(features)
 
     def predict(self, block: StarBlock) -> Guess:
-        mag, _ = self.synthetic.from_spectra(block, self.synthetic.has_row)
+        mag, _ = self.synthetic.from_spectra(block, self.synthetic.has_row, np.zeros(K))
         return Guess(mag, np.full(block.xp_BK.shape, np.nan))
