@@ -273,6 +273,30 @@ def test_new_covers_added_and_changed_stars_only(made_up):
     assert [i for (i,) in ids] == sorted([5, lost, reborn])
 
 
+def test_a_measurement_gone_since_the_run_is_not_shown_as_imputed(made_up):
+    enrich(made_up.dsn)
+    lost, kept = int(made_up.source_id[0]), int(made_up.source_id[12])  # both have u, z and a spectrum
+    with connect(made_up.dsn) as conn:
+        conn.execute("DELETE FROM matched.phot_made_up WHERE source_id = %s", [lost])
+        conn.execute("DELETE FROM survey.xp_made_up WHERE source_id = %s", [lost])
+        conn.execute("UPDATE survey.xp_made_up SET bp_coefficient_errors = NULL WHERE source_id = %s", [kept])
+    [gone, held] = rows(
+        made_up.dsn,
+        "SELECT phot_u, phot_u_err, phot_u_err95, bp_coefficients, bp_coefficient_errors, rp_coefficients, "
+        "rp_coefficient_errors, observed & 2, bp_observed OR rp_observed FROM enriched.stars "
+        "WHERE source_id IN (%s, %s) ORDER BY source_id",
+        lost,
+        kept,
+    )
+    assert gone == (*[None] * 7, 0, False)
+    assert (
+        held[0] == made_up.u[12] and held[3] and held[4] is None and held[6]
+    )  # no error of another spectrum
+    imputed = "SELECT phot_u, phot_u_err95, bp_coefficients[1] FROM enriched.stars WHERE source_id = %s"
+    [others] = rows(made_up.dsn, imputed, int(made_up.source_id[1]))
+    assert others == (np.float32(made_up.g[1] + 1), np.float32(0.2), 7.0)
+
+
 def test_ids_not_in_the_store_are_refused(made_up):
     with connect(made_up.dsn) as conn:
         with pytest.raises(InputRejected, match="not in the store") as error:
