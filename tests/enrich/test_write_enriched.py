@@ -297,6 +297,19 @@ def test_a_measurement_gone_since_the_run_is_not_shown_as_imputed(made_up):
     assert others == (np.float32(made_up.g[1] + 1), np.float32(0.2), 7.0)
 
 
+def test_new_covers_stars_whose_spectrum_is_gone(made_up):
+    enrich(made_up.dsn)
+    lost, half = (int(made_up.source_id[i]) for i in (4, 8))
+    with connect(made_up.dsn) as conn:
+        conn.execute("DELETE FROM survey.xp_made_up WHERE source_id = %s", [lost])
+        conn.execute("UPDATE survey.xp_made_up SET rp_coefficients = NULL WHERE source_id = %s", [half])
+    run_id = enrich(made_up.dsn, RunRequest(new=True), kinds=KINDS[:1])
+    ids = rows(made_up.dsn, "SELECT source_id FROM enriched.magnitudes WHERE run_id = %s ORDER BY 1", run_id)
+    assert [i for (i,) in ids] == [lost, half]
+    with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="no star"):
+        start_run(conn, a_model(made_up.dsn), RunRequest(new=True), KINDS)
+
+
 def test_ids_not_in_the_store_are_refused(made_up):
     with connect(made_up.dsn) as conn:
         with pytest.raises(InputRejected, match="not in the store") as error:
