@@ -15,6 +15,7 @@ from psycopg import Connection, sql
 from msacat.catalog.enrich.changed_stars import observed_mask
 from msacat.catalog.enrich.enriched_tables import (
     KINDS,
+    RUN_OF,
     SHOWN,
     BandInfo,
     OutputColumn,
@@ -216,7 +217,7 @@ def _stars(
             continue
         add(sql.SQL("s.{}").format(sql.Identifier(name)), name,
             OutputColumn(name, "", _comment_of(conn, "matched", "stars", name)))  # fmt: skip
-    add(sql.SQL("m.run_id"), "run_id", described["run_id"])
+    add(sql.SQL("m.run_id"), "run_id", RUN_OF["magnitudes"])
     for band in bands:
         if band.name not in present:
             continue
@@ -256,6 +257,9 @@ def _stars(
     if "embeddings" in made:
         add(sql.SQL("e.embedding"), "embedding", described["embedding"])
         joins.append(sql.SQL("LEFT JOIN enriched.embeddings e ON e.source_id = s.source_id"))
+    for kind, alias in (("xp_coefficients", "x"), ("metallicities", "f"), ("embeddings", "e")):
+        if kind in made:
+            add(sql.Identifier(alias, "run_id"), RUN_OF[kind].name, RUN_OF[kind])
     query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(outputs), sql.SQL(" ").join(joins))
     return query, columns
 

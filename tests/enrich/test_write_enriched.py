@@ -19,7 +19,7 @@ from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import registered_specs
-from msacat.catalog.store.star_view import star_features
+from msacat.catalog.store.star_view import star_features, view_columns
 from msacat.catalog.store.verify_catalog import verify
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
@@ -251,6 +251,18 @@ def test_partial_runs_stack_and_full_runs_supersede(made_up):
         drop_run(conn, last)
         publish_run(conn, first)
     assert rows(made_up.dsn, "SELECT DISTINCT run_id FROM enriched.magnitudes") == [(first,)]
+
+
+def test_stars_name_the_run_of_each_kind(made_up):
+    every_kind = enrich(made_up.dsn)
+    part = enrich(made_up.dsn, RunRequest(ids=[int(made_up.source_id[0])]), kinds=KINDS[:1])
+    query = "SELECT run_id, xp_run_id, metallicity_run_id, embedding_run_id FROM enriched.stars WHERE source_id = %s"
+    assert rows(made_up.dsn, query, int(made_up.source_id[0])) == [(part, *[every_kind] * 3)]
+    assert rows(made_up.dsn, query, int(made_up.source_id[1])) == [(every_kind,) * 4]
+    enrich(made_up.dsn, kinds=KINDS[:2])
+    with connect(made_up.dsn) as conn:
+        shown = view_columns(conn, "enriched", "stars")
+    assert [name for name in shown if name.endswith("run_id")] == ["run_id", "xp_run_id"]
 
 
 def test_new_covers_added_and_changed_stars_only(made_up):
