@@ -16,7 +16,7 @@ from msacat.catalog.store.survey_table import MATCHED_ROLES, removing_mask
 from msacat.catalog.surveys.survey_spec import Position, SurveySpec
 
 #: raise it when the same inputs would now give other matches: every crossmatch is then out of date
-METHOD = 1
+METHOD = 2
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.connect import connect
 from msacat.catalog.server.fault_points import CROSSMATCH_POINTS
 from msacat.catalog.store.register_survey import find_spec, register_survey
+from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 PLACES = [(0.0, 90.0), (0.00001, 30.0), (180.0, -89.9995), (12.0, 45.0)]
 
@@ -310,6 +312,30 @@ def test_a_gaia_id_comes_before_positions(conn):
     add_file(conn, "gaia_source", [still(999, 200.0, 10.0)])
     crossmatch(conn, "apogee_dr17")
     assert {k: v[0] for k, v in matches(conn, "apogee_dr17").items() if k in (50, 999)} == {999: "stranger"}
+
+
+def test_an_object_that_names_its_star_is_no_other_star_s_best_neighbour(conn):
+    """A survey with both: its own word comes first, and its object is given to one star only."""
+    twomass = builtin_specs()["twomass_psc"].model_dump()
+    named = {"name": "gaia_id", "type": "bigint", "published": ["gaia_id"], "description": "Made up."}
+    with_ids = {
+        "columns": [*twomass["columns"], named],
+        "position": twomass["position"] | {"gaia_id": "gaia_id"},
+    }
+    register_survey(conn, SurveySpec.model_validate(twomass | with_ids))
+    add_file(conn, "gaia_source", [still(i, 50.0 + i, 0.0) for i in (1, 2, 3)])
+    objects = [("named", 1), ("silent", None), ("stranger", 999)]
+    rows = [
+        {"twomass_id": name, "ra": 51.0 + i, "dec": 0.0, "gaia_id": gaia_id}
+        for i, (name, gaia_id) in enumerate(objects)
+    ]
+    add_file(conn, "twomass_psc", rows)
+    pairs = [(2, "named"), (3, "stranger")]
+    best = [{"source_id": star, "original_ext_source_id": name} for star, name in pairs]
+    add_file(conn, "tmass_psc_xsc_best_neighbour", best)
+    crossmatch(conn, "twomass_psc")
+    found = {star: (row[0], row[-1]) for star, row in matches(conn, "twomass_psc").items()}
+    assert found == {1: ("named", "gaia_id"), 3: ("stranger", "best_neighbour")}
 
 
 @pytest.mark.parametrize("epoch", [None, 0.0, 51544.5, float("nan")])
