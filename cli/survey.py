@@ -158,7 +158,7 @@ def show(
     print_table(
         ["column", "published as", "type", "unit", "meaning"],
         [
-            (c.name, ", ".join(c.published) or f"{c.computed.transform}({', '.join(c.computed.columns)})"  # type: ignore[union-attr]
+            (c.name, ", ".join(c.published) or f"{c.computed.transform}({', '.join(map(' or '.join, c.computed.inputs))})"  # type: ignore[union-attr]
              + (" (unverified)" if c.unverified else ""), c.type, c.unit, c.description)
             for c in spec.columns
         ],

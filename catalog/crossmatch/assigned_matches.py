@@ -76,8 +76,8 @@ def match_by_archive(
 ) -> Iterator[sql.Composed]:
     """SELECTs of the match table's columns: the archive's pairs of which the store holds both sides.
 
-    One a best-neighbour survey; a star that an object names by Gaia id is left out, as is one that an earlier
-    survey of this dataset matched. `new_files` (by survey) restricts them to pairs with a star or object of these.
+    One a best-neighbour survey; a star that an object names by Gaia id is left out, as is an object that names a star
+    of the store, and a star that an earlier survey of this dataset matched. `new_files` (by survey) restricts them to pairs with a star or object of these.
     """
     for number, archive in enumerate(inputs.archives):
         matches = archive.matches
@@ -91,6 +91,11 @@ def match_by_archive(
             others.append(
                 sql.SQL("NOT EXISTS (SELECT FROM {} x WHERE x.{} = a.source_id)").format(
                     sql.Identifier("survey", inputs.spec.name), sql.Identifier(inputs.position.gaia_id)
+                )
+            )
+            others.append(
+                sql.SQL("NOT EXISTS (SELECT FROM {} g WHERE g.source_id = o.{})").format(
+                    sql.Identifier("survey", inputs.reference.name), sql.Identifier(inputs.position.gaia_id)
                 )
             )
         for earlier in inputs.archives[:number]:

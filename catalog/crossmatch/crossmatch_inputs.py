@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from psycopg import Connection, sql
@@ -16,7 +16,20 @@ from msacat.catalog.store.survey_table import MATCHED_ROLES, removing_mask
 from msacat.catalog.surveys.survey_spec import Position, SurveySpec
 
 #: raise it when the same inputs would now give other matches: every crossmatch is then out of date
-METHOD = 1
+METHOD = 2
+#: a source_id shifted right by so many bits is its nested HEALPix cell of level 8, some 14 arcmin wide
+CELL_SHIFT = 43
+#: a longer table of an archive is not read whole for its cells, but looked up cell by cell; there are 786,432
+LONGEST_READ_WHOLE = 50_000_000
+_ALL_CELLS = "SELECT DISTINCT source_id >> {shift} FROM {pairs}"
+#: one look-up in the key a cell; beyond the last cell no bigint lies
+_NEXT_CELL = (
+    "WITH RECURSIVE cells AS ("
+    "(SELECT source_id >> {shift} AS cell FROM {pairs} ORDER BY source_id LIMIT 1) UNION ALL "
+    "SELECT (SELECT a.source_id >> {shift} FROM {pairs} a WHERE a.source_id >= (c.cell + 1) << {shift} "
+    "ORDER BY a.source_id LIMIT 1) FROM cells c WHERE c.cell < {last}"
+    ") SELECT cell FROM cells WHERE cell IS NOT NULL"
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class CrossmatchInputs:
     archives    best-neighbour surveys of this dataset, in order of name
     file_ids    of the dataset, the reference, the archives; ascending
     settings    hash of what is not a file: specs, method
-    covered     int64 (R, 2), source_id ranges that an archive's files cover: ascending, disjoint
+    covered     bool (2**20,), by cell of level 8: an archive's pairs name a star there. Empty until read_covered
     """
 
     spec: SurveySpec
@@ -65,8 +78,7 @@ class CrossmatchInputs:
         """Whether each star lies where an archive's match speaks."""
         if not len(self.covered):
             return np.zeros(len(source_id), bool)
-        place = np.searchsorted(self.covered[:, 0], source_id, "right") - 1
-        return (place >= 0) & (source_id <= self.covered[np.maximum(place, 0), 1])
+        return self.covered[source_id >> CELL_SHIFT]
 
 
 def read_inputs(conn: Connection, dataset: str) -> CrossmatchInputs:
@@ -91,44 +103,39 @@ def read_inputs(conn: Connection, dataset: str) -> CrossmatchInputs:
         _require_index(conn, each)
     names = [spec.name, references[0].name, *(a.name for a in archives)]
     rows = conn.execute(
-        "SELECT survey, file_id, min_source_id, max_source_id FROM msacat.files WHERE survey = ANY(%s) "
-        "ORDER BY file_id",
-        [names],
+        "SELECT survey, file_id FROM msacat.files WHERE survey = ANY(%s) ORDER BY file_id", [names]
     ).fetchall()
-    archive_names = {a.name for a in archives}
-    ranges = [(row[2], row[3]) for row in rows if row[0] in archive_names and row[2] is not None]
-    ranges += [r for a in archives if (r := _adopted_range(conn, a)) is not None]
     return CrossmatchInputs(
         spec,
         references[0],
         archives,
         {name: [row[1] for row in rows if row[0] == name] for name in names},
         _settings(spec, references[0], archives),
-        merge_ranges(ranges),
+        np.zeros(0, bool),
     )
 
 
-def _adopted_range(conn: Connection, archive: SurveySpec) -> tuple[int, int] | None:
-    """source_ids that an adopted best-neighbour table spans; it has no file to say so."""
-    row = conn.execute(
-        sql.SQL(
-            "SELECT min(source_id), max(source_id) FROM {} "
-            "WHERE EXISTS (SELECT FROM msacat.surveys WHERE name = %s AND adopted_from IS NOT NULL)"
-        ).format(sql.Identifier("survey", archive.name)),
-        [archive.name],
-    ).fetchone()
-    return None if row is None or row[0] is None else (row[0], row[1])
+def read_covered(conn: Connection, inputs: CrossmatchInputs) -> CrossmatchInputs:
+    """`inputs` with the cells in which an archive speaks.
 
-
-def merge_ranges(ranges: list[tuple[int, int]]) -> np.ndarray:
-    """Closed ranges as disjoint ascending ones, int64 (R, 2)."""
-    merged: list[list[int]] = []
-    for low, high in sorted(ranges):
-        if merged and low <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], high)
-        else:
-            merged.append([low, high])
-    return np.array(merged, np.int64).reshape(-1, 2)
+    Cells, not the range of a file's source_ids: that of a cone spans a large part of the sky.
+    """
+    if not inputs.archives:
+        return inputs
+    covered = np.zeros(1 << (63 - CELL_SHIFT), bool)
+    for archive in inputs.archives:
+        row = conn.execute(
+            "SELECT sum(rows_kept) > %s FROM msacat.files WHERE survey = %s",
+            [LONGEST_READ_WHOLE, archive.name],
+        ).fetchone()
+        query = _NEXT_CELL if row and row[0] else _ALL_CELLS
+        cells = conn.execute(
+            sql.SQL(query).format(
+                shift=CELL_SHIFT, last=len(covered) - 1, pairs=sql.Identifier("survey", archive.name)
+            )
+        ).fetchall()
+        covered[[cell for (cell,) in cells]] = True
+    return replace(inputs, covered=covered)
 
 
 def _settings(spec: SurveySpec, reference: SurveySpec, archives: tuple[SurveySpec, ...]) -> str:

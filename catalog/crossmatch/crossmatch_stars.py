@@ -18,7 +18,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from msacat.catalog.crossmatch.assigned_matches import match_by_archive, match_by_gaia_id
-from msacat.catalog.crossmatch.crossmatch_inputs import CrossmatchInputs, read_inputs
+from msacat.catalog.crossmatch.crossmatch_inputs import CrossmatchInputs, read_covered, read_inputs
 from msacat.catalog.crossmatch.match_positions import Counted, fits_in_memory, match_whole_sky
 from msacat.catalog.crossmatch.match_region import Region, changed_region, match_inside
 from msacat.catalog.crossmatch.position_queries import has_position
@@ -148,6 +148,7 @@ def _crossmatch(
                 dataset, n_matched=previous[3], n_unmatched=previous[4], by_method=previous[5],
                 how="nothing had changed",
             )  # fmt: skip
+        inputs = read_covered(conn, inputs)
         writer = MatchWriter(conn, inputs.spec, at_once=fits_in_memory(conn, inputs))
         if writer.was_empty:  # else there are matches, which an emptied survey must lose
             _require_positions(conn, inputs)

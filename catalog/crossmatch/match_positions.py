@@ -90,7 +90,7 @@ def match_whole_sky(
     counted: Counted,
     on_progress: Callable[[float, float | None, str], Any],
 ) -> Iterator[MatchRows]:
-    """Match every star outside the covered ranges that is not in `taken` (sorted source_ids), stripe by stripe."""
+    """Match every star outside the covered cells that is not in `taken` (sorted source_ids), stripe by stripe."""
     conn = readers.conn
     stripes, reach = _stripes(conn, inputs)
     edges = []

@@ -14,7 +14,8 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
     """CREATE `table`(source_id) with the stars that have no published row or whose measurements changed since.
 
     Changed: a measurement differs from the published one, or appeared, or is gone (a file more or less, another
-    match); or a row of theirs came from a file that the run which gives their published row did not have.
+    match); half a spectrum appeared or is gone; or a row of theirs came from a file that the run which gives their
+    published row did not have. Of further inputs (reddening) that are gone no run keeps a trace: enrich all stars then.
     """
     reference = reference_spec(conn)
     assert reference is not None
@@ -22,11 +23,12 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
     if not view_columns(conn, "enriched", "magnitudes"):
         conn.execute(sql.SQL("CREATE TABLE {} AS SELECT source_id FROM {}").format(table, stars))
     else:
+        spectra, other_spectrum = _other_spectrum(conn)
         parts = [
             sql.SQL(
-                "SELECT s.source_id FROM matched.stars s LEFT JOIN enriched.magnitudes p ON p.source_id = s.source_id "
-                "WHERE p.source_id IS NULL OR p.observed <> {} OR {}"
-            ).format(observed_mask(conn), _other_values(conn))
+                "SELECT s.source_id FROM matched.stars s LEFT JOIN enriched.magnitudes p ON p.source_id = s.source_id {}"
+                "WHERE p.source_id IS NULL OR p.observed <> {} OR {} OR {}"
+            ).format(spectra, observed_mask(conn), _other_values(conn), other_spectrum)
         ]
         # files that all published runs had cannot make a difference, and are not joined
         known = sql.SQL("{}::integer[]").format(sql.Literal(_files_of_all_published(conn)))
@@ -81,6 +83,19 @@ def _other_values(conn: Connection) -> sql.Composable:
     ]
     terms = [sql.SQL("s.{0}::real <> p.{0}").format(sql.Identifier(band)) for band in bands]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(terms)) if terms else sql.SQL("false")
+
+
+def _other_spectrum(conn: Connection) -> tuple[sql.Composable, sql.Composable]:
+    """A join, and a condition on it: a half of the spectrum is there now and was not in the run, or was and is gone."""
+    if not view_columns(conn, "enriched", "xp_coefficients"):
+        return sql.SQL(""), sql.SQL("false")
+    # An older run's spectrum stays where a newer run gave magnitudes alone: that run is not to be repeated for ever.
+    return (
+        sql.SQL("LEFT JOIN enriched.xp_coefficients x ON x.source_id = s.source_id AND x.run_id = p.run_id "),
+        sql.SQL(
+            "x.bp_observed <> (s.bp_coefficients IS NOT NULL) OR x.rp_observed <> (s.rp_coefficients IS NOT NULL)"
+        ),
+    )
 
 
 def _files_of_all_published(conn: Connection) -> list[int]:

@@ -23,6 +23,20 @@ class OutputColumn:
     described: Described
 
 
+def _of_run(name: str, what: str) -> OutputColumn:
+    described = Described(f"Run that gave {what}, msacat.runs.", "", "meta.id;meta.modelled")
+    return OutputColumn(name, "bigint", described)
+
+
+#: by kind: the column of enriched.stars that names the run of what it shows, since a newer run may lack a kind
+RUN_OF = {
+    "magnitudes": _of_run("run_id", "the imputed magnitudes and the bits beside them"),
+    "xp_coefficients": _of_run("xp_run_id", "the predicted coefficients"),
+    "embeddings": _of_run("embedding_run_id", "the embedding"),
+    "metallicities": _of_run("metallicity_run_id", "fe_h, teff and logg"),
+}
+
+
 @dataclass(frozen=True)
 class BandInfo:
     """What the outputs need to know of a band."""

@@ -15,6 +15,7 @@ from psycopg import Connection, sql
 from msacat.catalog.enrich.changed_stars import observed_mask
 from msacat.catalog.enrich.enriched_tables import (
     KINDS,
+    RUN_OF,
     SHOWN,
     BandInfo,
     OutputColumn,
@@ -216,27 +217,35 @@ def _stars(
             continue
         add(sql.SQL("s.{}").format(sql.Identifier(name)), name,
             OutputColumn(name, "", _comment_of(conn, "matched", "stars", name)))  # fmt: skip
-    add(sql.SQL("m.run_id"), "run_id", described["run_id"])
+    add(sql.SQL("m.run_id"), "run_id", RUN_OF["magnitudes"])
     for band in bands:
         if band.name not in present:
             continue
         value, error = sql.Identifier(band.name), sql.Identifier(f"{band.name}_err")
-        wide = sql.Identifier(f"{band.name}_err95")
-        add(sql.SQL("coalesce(s.{0}::real, m.{0})").format(value), band.name, described[band.name])
-        add(sql.SQL("CASE WHEN s.{0} IS NOT NULL THEN s.{1}::real ELSE m.{1} END").format(value, error),
-            f"{band.name}_err", described[f"{band.name}_err"])  # fmt: skip
-        add(sql.SQL("CASE WHEN s.{0} IS NOT NULL THEN (1.959964 * s.{1})::real ELSE m.{2} END").format(
-            value, error, wide), f"{band.name}_err95", described[f"{band.name}_err95"])  # fmt: skip
+        # A measurement that the run saw and that is gone since is no imputation.
+        choose = "CASE WHEN s.{value} IS NOT NULL THEN {live} WHEN m.observed & {bit} = 0 THEN m.{name} END"
+        for name, live in (
+            (band.name, sql.SQL("s.{}::real").format(value)),
+            (f"{band.name}_err", sql.SQL("s.{}::real").format(error)),
+            (f"{band.name}_err95", sql.SQL("(1.959964 * s.{})::real").format(error)),
+        ):
+            expression = sql.SQL(choose).format(
+                value=value, live=live, bit=sql.SQL(f"{1 << band.bit}::bigint"), name=sql.Identifier(name)
+            )
+            add(expression, name, described[name])
     add(observed_mask(conn), "observed", described["observed"])
     for name in ("suspect", "no_support", "through_xp", "has_input"):
         add(sql.SQL("m.{}").format(sql.Identifier(name)), name, described[name])
     joins = [sql.SQL("matched.stars s LEFT JOIN enriched.magnitudes m ON m.source_id = s.source_id")]
     described |= {column.name: column for column in columns_of("xp_coefficients", bands)}
     for half in ("bp", "rp"):
+        published = sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(f"{half}_coefficients"))
         if "xp_coefficients" in made:
             for name in (f"{half}_coefficients", f"{half}_coefficient_errors"):
-                add(sql.SQL("coalesce(s.{0}, x.{0})").format(sql.Identifier(name)), name, described[name])
-        published = sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(f"{half}_coefficients"))
+                expression = sql.SQL("CASE WHEN {} THEN s.{} WHEN NOT x.{} THEN x.{} END").format(
+                    published, sql.Identifier(name), sql.Identifier(f"{half}_observed"), sql.Identifier(name)
+                )
+                add(expression, name, described[name])
         add(published, f"{half}_observed", described[f"{half}_observed"])
     if "xp_coefficients" in made:
         joins.append(sql.SQL("LEFT JOIN enriched.xp_coefficients x ON x.source_id = s.source_id"))
@@ -248,6 +257,9 @@ def _stars(
     if "embeddings" in made:
         add(sql.SQL("e.embedding"), "embedding", described["embedding"])
         joins.append(sql.SQL("LEFT JOIN enriched.embeddings e ON e.source_id = s.source_id"))
+    for kind, alias in (("xp_coefficients", "x"), ("metallicities", "f"), ("embeddings", "e")):
+        if kind in made:
+            add(sql.Identifier(alias, "run_id"), RUN_OF[kind].name, RUN_OF[kind])
     query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(outputs), sql.SQL(" ").join(joins))
     return query, columns
 

@@ -191,9 +191,14 @@ def _names(column: Column, lower: Mapping[str, str], given: Mapping[str, str]) -
     if column.name in given:
         return [given[column.name]], False
     if column.computed:
-        names = [lower[n.lower()] for n in column.computed.columns if n.lower() in lower]
-        if len(names) == len(column.computed.columns):
-            return names, True
+        # An archive's column of our name holds our value, even where some publisher calls an input so.
+        named = [
+            [first.lower(), *(n.lower() for n in others if n.lower() != column.name)]
+            for first, *others in column.computed.inputs
+        ]
+        inputs = [next((lower[n] for n in names if n in lower), None) for names in named]
+        if None not in inputs:
+            return [name for name in inputs if name is not None], True
     for name in (*column.published, column.name):
         if name.lower() in lower:
             return [lower[name.lower()]], False

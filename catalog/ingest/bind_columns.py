@@ -147,7 +147,7 @@ def published_names(spec: SurveySpec) -> set[str]:
     """Every column name the survey file knows in files, in lower case; those of the wrong products too."""
     names = {*spec.refuse_columns, *spec.release_columns}
     for column in spec.columns:
-        names.update(column.computed.columns if column.computed else column.published)
+        names.update(name for names_of_one in _inputs(column) for name in names_of_one)
     return {name.lower() for name in names}
 
 
@@ -165,20 +165,24 @@ def _must_exist(column: Column, spec: SurveySpec) -> bool:
     return column.required or column.name in key_columns(spec)
 
 
+def _inputs(column: Column) -> list[list[str]]:
+    """What a column is read from: of each input the names it may have, the preferred one first."""
+    return column.computed.inputs if column.computed else [column.published]
+
+
 def spelled(column: Column) -> str:
     """The published name or names a column is read from."""
-    names = column.computed.columns if column.computed else column.published
-    return (" and " if column.computed else " or ").join(names)
+    return " and ".join(" or ".join(names) for names in _inputs(column))
 
 
 def _find(column: Column, header: _Header, path: str) -> tuple[tuple[str, ...], list[int]]:
-    """The file's columns that feed `column`: the first published name present, or every computed input."""
-    names = column.computed.columns if column.computed else column.published
-    index = [i for i in (_only(name, header, path) for name in names) if i is not None]
-    if column.computed:
-        index = index if len(index) == len(names) else []
-    else:
-        index = index[:1]
+    """The file's columns that feed `column`: of every input the first name present; none where an input has none."""
+    index = []
+    for names in _inputs(column):
+        found = [i for i in (_only(name, header, path) for name in names) if i is not None]
+        if not found:
+            return (), []
+        index.append(found[0])
     return tuple(header.names[i] for i in index), index
 
 

@@ -171,11 +171,11 @@ class Cleaner:
             if key not in memo:
                 parts = [_dense(batch.column(name), 343, self.path, name, first_row) for name in key]
                 flux, error = (np.where(missing[:, None], np.nan, values) for values, missing in parts)
-                absent = parts[0][1] | parts[1][1]
-                memo[key] = compute_columns.coefficients(flux, error), absent
-            arrays, absent = memo[key]
+                without = {"value": parts[0][1], "error": parts[0][1] | parts[1][1]}
+                memo[key] = compute_columns.coefficients(flux, error), without
+            arrays, without = memo[key]
             what = "value" if how.transform == "xp_from_samples" else "error"
-            return self._array(column, (arrays[how.part, what], absent))
+            return self._array(column, (arrays[how.part, what], without[what]))
         inputs, missing = [], np.zeros(batch.num_rows, bool)
         for name, factor in zip(bound.sources, bound.factors, strict=True):
             values, absent = _floats(batch.column(name))

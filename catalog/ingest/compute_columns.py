@@ -68,20 +68,19 @@ def gaia_ids(text: pa.Array, release: str | None, path: str, column: str, first_
 
 
 def coefficients(flux: np.ndarray, flux_error: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """Sampled spectra (B, 343) -> {(part, 'value' or 'error'): (B, 55)}; NaN rows where a sample is missing.
+    """Sampled spectra (B, 343) -> {(part, 'value' or 'error'): (B, 55)}, half by half.
 
-    The operator and its error model are those of msacat.catalog.xp.xp_operators.
+    A half is NaN where one of its samples is missing; its errors also where one of theirs is missing or not
+    positive. The operator and its error model are those of msacat.catalog.xp.xp_operators.
     """
     from msacat.catalog.xp.xp_operators import coefficients_from_samples
 
-    usable = (
-        np.isfinite(flux).all(axis=1) & np.isfinite(flux_error).all(axis=1) & (flux_error > 0).all(axis=1)
-    )
-    keys = (("bp", "value"), ("bp", "error"), ("rp", "value"), ("rp", "error"))
-    out = {key: np.full((len(flux), 55), np.nan) for key in keys}
-    if usable.any():
-        for key, values in zip(
-            keys, coefficients_from_samples(flux[usable], flux_error[usable]), strict=True
-        ):
-            out[key][usable] = values
-    return out
+    flux = np.where(np.isfinite(flux), flux, np.nan)
+    flux_error = np.where(np.isfinite(flux_error) & (flux_error > 0), flux_error, np.nan)
+    bp, bp_error, rp, rp_error = coefficients_from_samples(flux, flux_error)
+    return {
+        ("bp", "value"): bp,
+        ("bp", "error"): np.where(np.isnan(bp), np.nan, bp_error),
+        ("rp", "value"): rp,
+        ("rp", "error"): np.where(np.isnan(rp), np.nan, rp_error),
+    }

@@ -24,7 +24,7 @@ CATWISE_EPOCH = 2015.4
 
 
 def write_twomass(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyObjects, chunk: int) -> int:
-    """psc_*.gz; 2MASS alone knows upper limits: a magnitude without an error, graded U."""
+    """psc_*.gz; a band not detected is an upper limit: a magnitude without an error, graded U."""
     n = len(rows)
     null = pa.array([NULL_2MASS] * n, pa.string())
     l_deg, b_deg = galactic(rows.ra, rows.dec)
@@ -73,6 +73,7 @@ def write_twomass(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
 
 
 def write_catwise(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyObjects, chunk: int) -> int:
+    """*_cat_b0.tbl.gz; a band not detected is null, where CatWISE has an upper limit without an error."""
     n = len(rows)
     i = rows.object
     flags = np.full(n, "00", object)

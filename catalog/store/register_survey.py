@@ -19,7 +19,7 @@ from msacat.catalog.store.survey_table import (
     quality_statistics,
 )
 from msacat.catalog.surveys.load_specs import builtin_specs, stored_spec
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import Column, Computed, SurveySpec
 
 # One registration at a time: bits of bands are handed out in order.
 REGISTRATION_LOCK = 0x6D736163_0002
@@ -167,7 +167,7 @@ def _allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
             refused.append(f"column {column.name} is gone")
             continue
         for key in ("type", "unit", "published_unit", "computed", "sentinels", "range"):
-            if getattr(column, key) != getattr(now, key):
+            if _meaning(column, key) != _meaning(now, key):
                 refused.append(f"column {column.name}: {key} changed")
     old_names = {c.name for c in old.columns}
     changes += [f"column {c.name} added" for c in new.columns if c.name not in old_names]
@@ -204,6 +204,14 @@ def _allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
             next_step="give the survey a new name, or `msacat forget` it and ingest again",
         )
     return changes or ["words only"]
+
+
+def _meaning(column: Column, key: str) -> object:
+    """What `key` says of stored values: further names for an input say nothing of them."""
+    value = getattr(column, key)
+    if isinstance(value, Computed):
+        return value.model_copy(update={"columns": [names[0] for names in value.inputs]})
+    return value
 
 
 def _is_new(conn: Connection, spec: SurveySpec) -> bool:

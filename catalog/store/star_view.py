@@ -19,6 +19,9 @@ from msacat.catalog.surveys.survey_spec import SurveySpec
 OF_THE_MODEL = frozenset(
     [
         "run_id",
+        "xp_run_id",
+        "metallicity_run_id",
+        "embedding_run_id",
         "observed",
         "suspect",
         "no_support",

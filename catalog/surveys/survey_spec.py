@@ -84,7 +84,8 @@ class Computed(Strict):
     """How a stored column is computed from published columns (names as in the file)."""
 
     transform: Transform
-    columns: list[str] = Field(min_length=1)
+    #: one entry an input; a list in place of a name: other publishers' names for it, the first found is read
+    columns: list[str | Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
     zero_point: float | None = None
     floor_mag: float = 0.0
     part: Literal["bp", "rp"] | None = None
@@ -101,6 +102,11 @@ class Computed(Strict):
         if self.transform.startswith("xp_") and self.part is None:
             raise ValueError(f"{self.transform} needs part = 'bp' or 'rp'")
         return self
+
+    @property
+    def inputs(self) -> list[list[str]]:
+        """The names each input may have, in order of preference."""
+        return [[names] if isinstance(names, str) else names for names in self.columns]
 
 
 class Column(Strict):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from psycopg import sql
 
-from msacat.catalog.crossmatch import crossmatch_stars, match_positions, match_region
+from msacat.catalog.crossmatch import crossmatch_inputs, crossmatch_stars, match_positions, match_region
 from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state, datasets_to_match
 from msacat.catalog.crossmatch.sky_pairs import ObjectPositions, StarPositions
 from msacat.catalog.errors import InputRejected, StoreLocked, UsageError
@@ -29,6 +29,8 @@ from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.connect import connect
 from msacat.catalog.server.fault_points import CROSSMATCH_POINTS
 from msacat.catalog.store.register_survey import find_spec, register_survey
+from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 PLACES = [(0.0, 90.0), (0.00001, 30.0), (180.0, -89.9995), (12.0, 45.0)]
 
@@ -201,7 +203,7 @@ def archive_rows(world: World, part: int, rng) -> list[dict]:
 def expected_matches(world: World, stars, objects, archives: list[list[dict]], radius: float) -> dict:
     """What the rule says of any part of the world."""
     archive = [row for file in archives for row in file]
-    covered = [(min(r["source_id"] for r in f), max(r["source_id"] for r in f)) for f in archives]
+    covered = {r["source_id"] // 2**43 for r in archive}
     have_stars, have_objects = {s["source_id"] for s in stars}, {o["id"] for o in objects}
     expected = {
         r["source_id"]: (r["original_ext_source_id"], r["angular_distance"], r["number_of_neighbours"],
@@ -209,7 +211,7 @@ def expected_matches(world: World, stars, objects, archives: list[list[dict]], r
         for r in archive if r["source_id"] in have_stars and r["original_ext_source_id"] in have_objects
     }  # fmt: skip
     claimed = {r["original_ext_source_id"] for r in archive}
-    free = [s for s in stars if not any(a <= s["source_id"] <= b for a, b in covered)]
+    free = [s for s in stars if s["source_id"] // 2**43 not in covered]
     return expected | world.by_position(free, [o for o in objects if o["id"] not in claimed], radius)
 
 
@@ -310,6 +312,49 @@ def test_a_gaia_id_comes_before_positions(conn):
     add_file(conn, "gaia_source", [still(999, 200.0, 10.0)])
     crossmatch(conn, "apogee_dr17")
     assert {k: v[0] for k, v in matches(conn, "apogee_dr17").items() if k in (50, 999)} == {999: "stranger"}
+
+
+@pytest.mark.parametrize("longest", [0, 10**9])
+def test_an_archive_s_file_speaks_for_the_cells_it_has_pairs_in(conn, monkeypatch, longest):
+    """A file of a cone may hold the first and the last source_id of half the sky."""
+    monkeypatch.setattr(crossmatch_inputs, "LONGEST_READ_WHOLE", longest)
+    cell = 2**43
+    ids = {"paired": 0, "beside": cell - 1, "between": 3 * cell, "last": 2**63 - 1}
+    add_file(
+        conn, "gaia_source", [still(source_id, 50.0 + i, 0.0) for i, source_id in enumerate(ids.values())]
+    )
+    add_file(
+        conn, "twomass_psc", [{"twomass_id": name, "ra": 50.0 + i, "dec": 0.0} for i, name in enumerate(ids)]
+    )
+    best = [{"source_id": ids[name], "original_ext_source_id": name} for name in ("paired", "last")]
+    add_file(conn, "tmass_psc_xsc_best_neighbour", best)
+    crossmatch(conn, "twomass_psc")
+    found = {row[0]: row[-1] for row in matches(conn, "twomass_psc").values()}
+    assert found == {"paired": "best_neighbour", "between": "position", "last": "best_neighbour"}
+
+
+def test_an_object_that_names_its_star_is_no_other_star_s_best_neighbour(conn):
+    """A survey with both: its own word comes first, and its object is given to one star only."""
+    twomass = builtin_specs()["twomass_psc"].model_dump()
+    named = {"name": "gaia_id", "type": "bigint", "published": ["gaia_id"], "description": "Made up."}
+    with_ids = {
+        "columns": [*twomass["columns"], named],
+        "position": twomass["position"] | {"gaia_id": "gaia_id"},
+    }
+    register_survey(conn, SurveySpec.model_validate(twomass | with_ids))
+    add_file(conn, "gaia_source", [still(i, 50.0 + i, 0.0) for i in (1, 2, 3)])
+    objects = [("named", 1), ("silent", None), ("stranger", 999)]
+    rows = [
+        {"twomass_id": name, "ra": 51.0 + i, "dec": 0.0, "gaia_id": gaia_id}
+        for i, (name, gaia_id) in enumerate(objects)
+    ]
+    add_file(conn, "twomass_psc", rows)
+    pairs = [(2, "named"), (3, "stranger")]
+    best = [{"source_id": star, "original_ext_source_id": name} for star, name in pairs]
+    add_file(conn, "tmass_psc_xsc_best_neighbour", best)
+    crossmatch(conn, "twomass_psc")
+    found = {star: (row[0], row[-1]) for star, row in matches(conn, "twomass_psc").items()}
+    assert found == {1: ("named", "gaia_id"), 3: ("stranger", "best_neighbour")}
 
 
 @pytest.mark.parametrize("epoch", [None, 0.0, 51544.5, float("nan")])

@@ -19,7 +19,7 @@ from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import registered_specs
-from msacat.catalog.store.star_view import star_features
+from msacat.catalog.store.star_view import star_features, view_columns
 from msacat.catalog.store.verify_catalog import verify
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
@@ -253,6 +253,18 @@ def test_partial_runs_stack_and_full_runs_supersede(made_up):
     assert rows(made_up.dsn, "SELECT DISTINCT run_id FROM enriched.magnitudes") == [(first,)]
 
 
+def test_stars_name_the_run_of_each_kind(made_up):
+    every_kind = enrich(made_up.dsn)
+    part = enrich(made_up.dsn, RunRequest(ids=[int(made_up.source_id[0])]), kinds=KINDS[:1])
+    query = "SELECT run_id, xp_run_id, metallicity_run_id, embedding_run_id FROM enriched.stars WHERE source_id = %s"
+    assert rows(made_up.dsn, query, int(made_up.source_id[0])) == [(part, *[every_kind] * 3)]
+    assert rows(made_up.dsn, query, int(made_up.source_id[1])) == [(every_kind,) * 4]
+    enrich(made_up.dsn, kinds=KINDS[:2])
+    with connect(made_up.dsn) as conn:
+        shown = view_columns(conn, "enriched", "stars")
+    assert [name for name in shown if name.endswith("run_id")] == ["run_id", "xp_run_id"]
+
+
 def test_new_covers_added_and_changed_stars_only(made_up):
     enrich(made_up.dsn)
     with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="no star"):
@@ -271,6 +283,43 @@ def test_new_covers_added_and_changed_stars_only(made_up):
     run_id = enrich(made_up.dsn, RunRequest(new=True))
     ids = rows(made_up.dsn, "SELECT source_id FROM enriched.magnitudes WHERE run_id = %s ORDER BY 1", run_id)
     assert [i for (i,) in ids] == sorted([5, lost, reborn])
+
+
+def test_a_measurement_gone_since_the_run_is_not_shown_as_imputed(made_up):
+    enrich(made_up.dsn)
+    lost, kept = int(made_up.source_id[0]), int(made_up.source_id[12])  # both have u, z and a spectrum
+    with connect(made_up.dsn) as conn:
+        conn.execute("DELETE FROM matched.phot_made_up WHERE source_id = %s", [lost])
+        conn.execute("DELETE FROM survey.xp_made_up WHERE source_id = %s", [lost])
+        conn.execute("UPDATE survey.xp_made_up SET bp_coefficient_errors = NULL WHERE source_id = %s", [kept])
+    [gone, held] = rows(
+        made_up.dsn,
+        "SELECT phot_u, phot_u_err, phot_u_err95, bp_coefficients, bp_coefficient_errors, rp_coefficients, "
+        "rp_coefficient_errors, observed & 2, bp_observed OR rp_observed FROM enriched.stars "
+        "WHERE source_id IN (%s, %s) ORDER BY source_id",
+        lost,
+        kept,
+    )
+    assert gone == (*[None] * 7, 0, False)
+    assert (
+        held[0] == made_up.u[12] and held[3] and held[4] is None and held[6]
+    )  # no error of another spectrum
+    imputed = "SELECT phot_u, phot_u_err95, bp_coefficients[1] FROM enriched.stars WHERE source_id = %s"
+    [others] = rows(made_up.dsn, imputed, int(made_up.source_id[1]))
+    assert others == (np.float32(made_up.g[1] + 1), np.float32(0.2), 7.0)
+
+
+def test_new_covers_stars_whose_spectrum_is_gone(made_up):
+    enrich(made_up.dsn)
+    lost, half = (int(made_up.source_id[i]) for i in (4, 8))
+    with connect(made_up.dsn) as conn:
+        conn.execute("DELETE FROM survey.xp_made_up WHERE source_id = %s", [lost])
+        conn.execute("UPDATE survey.xp_made_up SET rp_coefficients = NULL WHERE source_id = %s", [half])
+    run_id = enrich(made_up.dsn, RunRequest(new=True), kinds=KINDS[:1])
+    ids = rows(made_up.dsn, "SELECT source_id FROM enriched.magnitudes WHERE run_id = %s ORDER BY 1", run_id)
+    assert [i for (i,) in ids] == [lost, half]
+    with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="no star"):
+        start_run(conn, a_model(made_up.dsn), RunRequest(new=True), KINDS)
 
 
 def test_ids_not_in_the_store_are_refused(made_up):

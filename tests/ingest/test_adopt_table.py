@@ -244,10 +244,11 @@ def test_units_in_comments_are_converted_and_other_names_are_given(conn):
 def test_what_is_published_in_another_unit_is_converted_whatever_its_name(conn, unit, motion):
     """CatWISE's pmra is arcsec/yr in its files and mas/yr here, under one name."""
     conn.execute(
-        "CREATE TABLE public.catwise (source_id text PRIMARY KEY, ra float8, dec float8, w1mpro real, w2mpro real, pmra real)"
+        "CREATE TABLE public.catwise (source_id text PRIMARY KEY, ra float8, dec float8, w1mpro real, w1sigmpro real, "
+        "w2mpro real, w2sigmpro real, pmra real)"
     )
     conn.execute("CREATE INDEX ON public.catwise (q3c_ang2ipix(ra, dec))")
-    conn.execute("INSERT INTO public.catwise VALUES ('a', 1, 2, 12, 12, 1.25)")
+    conn.execute("INSERT INTO public.catwise VALUES ('a', 1, 2, 12, 0.02, 12, 0.02, 1.25)")
     if unit:
         conn.execute(f"COMMENT ON COLUMN public.catwise.pmra IS 'Motion. unit={unit} ucd=pos.pm'")
     conn.commit()
@@ -403,9 +404,9 @@ def test_a_photometric_survey_with_text_ids_and_sentinels(conn):
 
 def test_a_table_that_holds_our_computed_column_already(conn):
     conn.execute("CREATE TABLE public.psc (twomass_id text PRIMARY KEY, ra double precision, dec double precision, "
-                 "epoch double precision, j_m real, h_m real, k_m real)")  # fmt: skip
+                 "epoch double precision, j_m real, h_m real, k_m real, ph_qual text)")  # fmt: skip
     conn.execute(
-        "INSERT INTO public.psc VALUES ('a', 1, 2, 1999.25, 12, 13, 14), ('b', 2, 2, 1890, 12, 13, 14)"
+        "INSERT INTO public.psc VALUES ('a', 1, 2, 1999.25, 12, 13, 14, 'AAA'), ('b', 2, 2, 1890, 12, 13, 14, 'AAA')"
     )
     conn.execute("CREATE INDEX ON public.psc (q3c_ang2ipix(ra, dec))")
     conn.commit()

@@ -64,14 +64,21 @@ def test_gaia_ids_of_another_release_name_the_row():
     assert (error.value.row, error.value.found) == (13, "Gaia DR2 2")
 
 
-def test_a_spectrum_with_a_missing_sample_has_no_coefficients():
+@pytest.mark.parametrize(
+    ("nm", "halves"), [(340, {"bp"}), (650, {"bp", "rp"}), (1000, {"rp"})], ids=["BP", "both", "RP"]
+)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_sample_takes_the_halves_that_need_it_and_a_bad_error_their_errors(nm: int, halves: set, bad):
     rng = np.random.default_rng(1)
-    flux = rng.uniform(1e-16, 2e-16, (3, 343))
+    flux = rng.uniform(1e-16, 2e-16, (4, 343))
     error = flux / 50
-    flux[1, 100] = np.nan
-    error[2, 5] = 0.0
+    sample = (nm - 336) // 2
+    flux[1, sample] = bad
+    error[2, sample] = bad
+    error[3, sample] = 0.0
     arrays = coefficients(flux, error)
     for part in ("bp", "rp"):
-        for what in ("value", "error"):
-            assert np.isfinite(arrays[part, what][0]).all()
-            assert np.isnan(arrays[part, what][1:]).all()
+        lost = part in halves
+        for what, expected in (("value", [False, lost, False, False]), ("error", [False, lost, lost, lost])):
+            missing = np.isnan(arrays[part, what])
+            assert missing.all(axis=1).tolist() == missing.any(axis=1).tolist() == expected, (part, what)

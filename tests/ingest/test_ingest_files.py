@@ -161,7 +161,9 @@ def test_a_new_survey_does_not_hold_up_readers_while_it_comes_in(conn, store, ga
                 other.execute("SET lock_timeout = '2s'")
                 seen.append(other.execute("SELECT count(*) FROM matched.stars").fetchone())
 
-    stars = [{"designation": "a", "ra": 1.0, "dec": 2.0, "j_m": 12.5, "h_m": 12.0, "k_m": 11.9}]
+    stars = [
+        {"designation": "a", "ra": 1.0, "dec": 2.0, "j_m": 12.5, "h_m": 12.0, "k_m": 11.9, "ph_qual": "AAA"}
+    ]
     plan = plan_ingest(conn, "twomass_psc", [write_csv("b.csv", stars)])
     assert run_ingest(conn, plan, on_progress=look).rows_kept == 1
     assert seen == [(3,)]

@@ -26,7 +26,16 @@ def _survey(columns: list[dict]) -> SurveySpec:
 def _both_ways(conn, write_csv, kind: str, column: str, numbers: list[int]) -> tuple[list, list]:
     """What ingest stores of one column of survey `whole`, and what its view shows."""
     rows = [
-        {"designation": f"{i}", "ra": 10.0, "decl": 5.0, "j_m": 12, "h_m": 12, "k_m": 12, column: number}
+        {
+            "designation": f"{i}",
+            "ra": 10.0,
+            "decl": 5.0,
+            "j_m": 12,
+            "h_m": 12,
+            "k_m": 12,
+            "ph_qual": "AAA",
+            column: number,
+        }
         for i, number in enumerate(numbers)
     ]
     query = f"SELECT {column} FROM survey.whole ORDER BY twomass_id"
@@ -34,9 +43,9 @@ def _both_ways(conn, write_csv, kind: str, column: str, numbers: list[int]) -> t
     ingested = [value for (value,) in conn.execute(query)]
     forget(conn, "whole")
     conn.execute("CREATE TABLE public.held (designation text PRIMARY KEY, ra double precision, "
-                 f"decl double precision, j_m real, h_m real, k_m real, {column} {kind})")  # fmt: skip
+                 f"decl double precision, j_m real, h_m real, k_m real, ph_qual text, {column} {kind})")  # fmt: skip
     for row in rows:
-        conn.execute("INSERT INTO public.held VALUES (%s, %s, %s, %s, %s, %s, %s)", list(row.values()))
+        conn.execute("INSERT INTO public.held VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", list(row.values()))
     conn.execute("CREATE INDEX ON public.held (q3c_ang2ipix(ra, decl))")
     conn.commit()
     adopt(conn, "whole", "public.held")

@@ -26,8 +26,8 @@ def published_row(spec: SurveySpec, i: int) -> dict[str, object]:
     """What the publisher would write of an ordinary star near Gaia star `i`."""
     row: dict[str, object] = {}
     for column in spec.columns:
-        names = column.computed.columns if column.computed else column.published[:1]
-        for name in names:
+        inputs = column.computed.inputs if column.computed else [column.published]
+        for name, *_ in inputs:
             row[name] = ORDINARY.get(name, _ordinary(spec, column, i))
     # a flux of magnitude 18 in every band, with an error of 2 %
     for column in spec.columns:

@@ -41,7 +41,7 @@ def header(path: Path) -> list[str]:
 
 def published(column: Column) -> list[list[str]]:
     """The alternatives for each name a column needs."""
-    return [[name] for name in column.computed.columns] if column.computed else [column.published]
+    return column.computed.inputs if column.computed else [column.published]
 
 
 def absent(spec: SurveySpec, names: list[str]) -> set[str]:

@@ -12,6 +12,7 @@ from msacat.catalog.ingest.compute_columns import jyear_from_mjd, mag_from_flux
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import XP_RANGE_NM, Column, SurveySpec
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
+from msacat.catalog.xp.xp_operators import coefficients_from_sed, synthetic_magnitudes
 
 SPECS = builtin_specs()
 FROZEN = json.loads((Path(__file__).parent / "names_for_ever.json").read_text())
@@ -185,13 +186,30 @@ def test_zero_points_follow_the_system(name: str):
 
 
 def test_vega_zero_points_give_the_standard_ab_offsets():
-    """AB minus Vega: J 0.91, H 1.39, Ks 1.85, W1 2.699, W2 3.339; G, BP, RP as the passbands give them."""
-    standard = {"twomass_j": 0.91, "twomass_h": 1.39, "twomass_ks": 1.85, "catwise_w1": 2.699, "catwise_w2": 3.339,
-                "gaia_g": 0.114, "gaia_bp": 0.016, "gaia_rp": 0.357}  # fmt: skip
+    """AB minus Vega: J 0.91, H 1.39, Ks 1.85, W1 2.699, W2 3.339."""
+    standard = {
+        "twomass_j": 0.91,
+        "twomass_h": 1.39,
+        "twomass_ks": 1.85,
+        "catwise_w1": 2.699,
+        "catwise_w2": 3.339,
+    }
     for name, offset in standard.items():
         assert -2.5 * np.log10(bands[name][1].zero_point_jy / 3631.0) == pytest.approx(offset, abs=0.035), (
             name
         )
+
+
+def test_gaia_s_zero_points_are_those_of_its_published_magnitudes():
+    """Zero points of DR3's documentation (AB, Vega); an AB source of 3631 Jy seen through the XP agrees."""
+    published = {"gaia_g": (25.8010, 25.6874), "gaia_bp": (25.3540, 25.3385), "gaia_rp": (25.1040, 24.7479)}
+    nm = np.arange(320.0, 1061.0)
+    flat = coefficients_from_sed(nm, 3631e-26 * 2.99792458e17 / nm**2)
+    through_xp, _ = synthetic_magnitudes(flat, [bands[name][1].xp for name in published])
+    for (name, (ab, vega)), seen in zip(published.items(), through_xp[0], strict=True):
+        ab_minus_vega = -2.5 * np.log10(bands[name][1].zero_point_jy / 3631.0)
+        assert ab_minus_vega == pytest.approx(ab - vega, abs=1e-5), name
+        assert ab_minus_vega == pytest.approx(-seen, abs=0.003), name
 
 
 def test_fluxes_become_ab_magnitudes():
