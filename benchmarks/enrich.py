@@ -12,7 +12,7 @@ import psycopg
 import torch
 from harness import Record, Side, compare, peak_mb
 from made_up_store import MadeUpStore, made_up_store
-from sizes import COMPONENTS, LATENT, Size
+from sizes import Size, mixture_size
 from stream import SEED, packed_stream
 from temporary_server import TemporaryServer
 
@@ -57,8 +57,9 @@ class Ours:
         self.folder = folder / f"enricher_{store.n_stars}"
         self.stream: StarStream = packed_stream(store)
         self.model_id = self.stream.model_id
+        components, latent = mixture_size()
         # A trained model's size, not its skill.
-        config = TrainConfig(steps=20, prior_stars=5000, prior_passes=1, components=COMPONENTS, latent=LATENT,
+        config = TrainConfig(steps=20, prior_stars=5000, prior_passes=1, components=components, latent=latent,
                              calibrate_stars=2000, device="cpu", checkpoint_seconds=1e9)  # fmt: skip
         train(self.stream, self.folder, config)
 

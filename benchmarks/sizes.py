@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msacat.model.fit_mixture import default_size
-from msacat.model.train_config import TrainConfig
-
 N_CELLS = 128  # of a star: 18 bands and the coefficients
-#: the mixture that a training on many stars takes by itself
-COMPONENTS, LATENT = default_size(TrainConfig(steps=1).prior_stars, N_CELLS)
+
+
+def mixture_size() -> tuple[int, int]:
+    """(components, latent) of the mixture that a training on many stars takes by itself."""
+    # Here, not above: torch would be in the memory of every process that is measured.
+    from msacat.model.fit_mixture import default_size
+    from msacat.model.train_config import TrainConfig
+
+    return default_size(TrainConfig(steps=1).prior_stars, N_CELLS)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from harness import Record, Side, Took, compare, peak_mb
 from made_up_store import MadeUpStore, made_up_store
-from sizes import COMPONENTS, LATENT, Size
+from sizes import Size, mixture_size
 from temporary_server import TemporaryServer
 
 from msacat.catalog.server.connect import connect
@@ -154,7 +154,8 @@ class MemoryStream:
 
 def _training_epoch(stream: StarStream, stars: StarBlock, size: Size, folder: Path) -> list[Record]:
     steps = 4 * size.steps
-    config = TrainConfig(steps=steps, prior_stars=2000, prior_passes=1, components=COMPONENTS, latent=LATENT,
+    components, latent = mixture_size()
+    config = TrainConfig(steps=steps, prior_stars=2000, prior_passes=1, components=components, latent=latent,
                          calibrate_stars=500, device="cpu", checkpoint_seconds=1e9)  # fmt: skip
     in_memory = MemoryStream(stream, {"train": in_blocks(stars)})
 

@@ -15,7 +15,7 @@ import torch
 from harness import Record, Side, Took, compare
 from made_up_store import made_up_store
 from reference_architecture import Cells, ReferenceTraining, cells_of
-from sizes import COMPONENTS, LATENT, Size
+from sizes import Size, mixture_size
 from stream import SEED, check_steps, packed_stream, time_steps
 from temporary_server import TemporaryServer
 
@@ -48,7 +48,8 @@ def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
 
 
 def timed_config(steps: int, batch: int, bf16: str) -> TrainConfig:
-    return TrainConfig(steps=steps, batch_size=batch, prior_stars=2000, prior_passes=1, components=COMPONENTS, latent=LATENT,
+    components, latent = mixture_size()
+    return TrainConfig(steps=steps, batch_size=batch, prior_stars=2000, prior_passes=1, components=components, latent=latent,
                        calibrate_stars=500, device="cpu", bf16=bf16, checkpoint_seconds=1e9)  # fmt: skip
 
 
