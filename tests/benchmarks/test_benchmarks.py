@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -73,15 +74,34 @@ def test_a_wrong_result_is_no_result(bench):
         compare("made up", "one and one", 1, right, [liar], 1)
 
 
-def test_records_replace_their_older_selves(bench, tmp_path):
+def test_records_replace_all_that_was_said_of_their_stage(bench, tmp_path):
     from harness import Side, compare, write_records
 
     side = Side("side", lambda: None, lambda _: None)
     path = tmp_path / "speed.json"
-    for _ in range(2):
-        write_records(compare("made up", "nothing", 1, side, [side], 1), path)
-    write_records(compare("made up", "nothing", 2, side, [side], 1), path)
-    assert [record["rows"] for record in json.loads(path.read_text())] == [1, 2]
+    other = Side("other", lambda: None, lambda _: None)
+    write_records(compare("another", "nothing", 7, side, [other], 1), path)
+    write_records(compare("made up", "nothing", 1, side, [other], 1), path)
+    write_records(compare("made up", "nothing", 2, side, [other], 1), path)
+    assert [record["rows"] for record in json.loads(path.read_text())] == [7, 2]
+
+
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_small_sizes_do_not_touch_the_record_of_full_ones(bench, size):
+    import run_benchmarks
+
+    with pytest.raises(SystemExit) as ended:
+        run_benchmarks.main(["--size", size, "--stage", "query"])
+    assert ended.value.code == 2
+
+
+def test_a_measured_process_does_not_load_torch():
+    """What ingest and crossmatch use is theirs, not what the benchmark needs elsewhere."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import run_benchmarks, ingest_numeric, ingest_published, "
+        "ingest_xp, crossmatch; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_growth_and_profile_run(bench):
