@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -72,6 +73,38 @@ def test_a_wrong_result_is_no_result(bench):
     right, liar = Side("right", lambda: 2, wrong), Side("liar", lambda: 3, wrong)
     with pytest.raises(AssertionError, match="liar"):
         compare("made up", "one and one", 1, right, [liar], 1)
+
+
+def test_every_side_is_judged_for_itself(bench):
+    """A side that is asked after another has been judged enough is judged all the same."""
+    from harness import Side, compare
+    from query import judge
+
+    def expected(star: int) -> list[int]:
+        return [star, star + 1]
+
+    right = Side("right", lambda: (1, [1, 2]), judge(expected))
+    unordered = Side("unordered", lambda: (1, [2, 1]), judge(expected, ordered=False))
+    assert compare("made up", "neighbours", 1, right, [unordered], 20)[0].correct
+    for name, wrong in (("other star", [1, 3]), ("other order", [2, 1]), ("a star twice", [1, 1])):
+        liar = Side(name, lambda found=wrong: (1, found), judge(expected))
+        with pytest.raises(AssertionError, match=name):
+            compare("made up", "neighbours", 1, right, [liar], 1)
+
+
+def test_a_cone_that_lacks_a_star_or_holds_another_is_wrong(bench):
+    from made_up_files import made_up_stars
+    from query import InMemory
+
+    stars = made_up_stars(200_000)
+    sky = InMemory(stars)
+    i = int(np.argmin(np.abs(stars.columns["dec"] - 10.25)))  # in the dense strip
+    ra, dec = float(stars.columns["ra"][i]), float(stars.columns["dec"][i])
+    inside = [star for star, arcmin in sky._around(ra, dec).items() if arcmin < 1]
+    sky.check_cone(ra, dec, inside)
+    for found in (inside[1:], [*inside, int(stars.columns["source_id"][0])], [*inside, inside[0]]):
+        with pytest.raises(AssertionError, match="within 1 arcmin"):
+            sky.check_cone(ra, dec, found)
 
 
 def test_records_replace_all_that_was_said_of_their_stage(bench, tmp_path):
