@@ -92,6 +92,36 @@ def test_every_side_is_judged_for_itself(bench):
             compare("made up", "neighbours", 1, right, [liar], 1)
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE plain a SET ruwe = b.ruwe FROM plain b WHERE a.source_id IN (%(i)s, %(j)s) "
+        "AND b.source_id IN (%(i)s, %(j)s) AND a.source_id <> b.source_id",
+        "UPDATE plain SET pmra = NULL WHERE source_id = %(i)s",
+        "UPDATE plain SET dec = dec + 1e-15 * dec WHERE source_id = %(i)s",
+        "DELETE FROM plain WHERE source_id = %(i)s",
+        "INSERT INTO plain SELECT * FROM plain WHERE source_id = %(i)s",
+    ],
+    ids=["exchanged", "null", "last bit", "lost", "twice"],
+)
+def test_rows_that_are_not_what_was_written_are_found(bench, harm):
+    """Numbers exchanged between two rows leave every sum as it was."""
+    import psycopg
+    from ingest_numeric import _create, _psql, _write_csv, check_stars
+    from made_up_files import made_up_stars
+
+    server, _, files = bench
+    stars, dsn = made_up_stars(50), server.new_store()
+    _write_csv(stars, files / "fifty.csv")
+    _psql(server, dsn, _create(stars), f"\\copy plain from '{files / 'fifty.csv'}' csv")
+    check_stars(dsn, "plain", stars)
+    i, j = stars.columns["source_id"][:2].tolist()
+    with psycopg.connect(dsn) as conn:
+        assert conn.execute(harm, {"i": i, "j": j}).rowcount > 0
+    with pytest.raises(AssertionError, match="plain"):
+        check_stars(dsn, "plain", stars)
+
+
 def test_a_cone_that_lacks_a_star_or_holds_another_is_wrong(bench):
     from made_up_files import made_up_stars
     from query import InMemory
