@@ -16,12 +16,17 @@ DIFFERED = {
     "query": "one cone was judged by its number of stars; neighbours found in SQL were not judged",
 }
 GROWTH = "`train` of this table: one step too few was timed (38 of 39, 116 of 117)."
+PROFILE = "Inflating was measured of a whole file at once, which is slower than in pieces."
 
 
 def earlier_forms(speed: Sequence[dict]) -> Iterator[str]:
     """Lines of a list: the stages whose records are from before SINCE."""
     old = {r["stage"] for r in speed if r["date"] < SINCE}
     yield from (f"- `{stage}`: {words}." for stage, words in DIFFERED.items() if stage in old)
+
+
+def earlier_profile(profile: dict) -> list[str]:
+    return [PROFILE] if profile["date"] < SINCE else []
 
 
 def earlier_growth(points: Sequence[dict]) -> list[str]:

@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from bars import bar_of
-from earlier_forms import earlier_forms, earlier_growth
+from earlier_forms import earlier_forms, earlier_growth, earlier_profile
 from harness import REPOSITORY, RESULTS
 
 DOCS = REPOSITORY / "docs"
@@ -126,6 +126,7 @@ def page(speed: list[dict], growth: dict, profile: dict, equal: dict) -> str:
         f"The machine at best: memory copy {able['memory_copy_mb_s'] / 1000:.1f} GB/s, disk {able['disk_write_mb_s'] / 1000:.2f} GB/s",
         f"(written and synced), Unix socket {able['socket_mb_s'] / 1000:.1f} GB/s, inflate {able['inflate_mb_s']:.0f} MB/s of text,",
         f"matrix product {able['matmul_gflop_s']:.3g} GFLOP/s (float32), {able['matmul_bf16_gflop_s']:.3g} (bfloat16{'' if able['matmul_bf16_gflop_s'] > able['matmul_gflop_s'] else ', emulated'}).",
+        *earlier_profile(profile),
         "",
         "| stage | rows | s | client CPU | server CPU | MB written | limit | s at the limit | distance | most of the client's time |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -183,6 +183,31 @@ def test_growth_and_profile_run(bench):
         assert words and seconds >= 0
 
 
+def test_what_is_said_of_earlier_records_is_not_said_of_new_ones(bench):
+    from earlier_forms import SINCE, earlier_forms, earlier_growth, earlier_profile
+
+    old = {"stage": "enrich", "date": "2026-11-29T22:00Z"}
+    assert len(list(earlier_forms([old, {"stage": "query", "date": SINCE}]))) == 1
+    assert list(earlier_forms([old | {"date": SINCE}])) == []
+    assert earlier_profile(old) and not earlier_profile({"date": SINCE})
+    assert earlier_growth([old | {"stage": "train"}]) and not earlier_growth([old])
+
+
+def test_small_ratios_have_digits(bench):
+    from speed_page import _ratio
+
+    assert [_ratio(x, 2) for x in (0.001614, 0.0874, 0.104, 9.07)] == ["0.0016", "0.087", "0.10", "9.07"]
+
+
+def test_a_training_is_not_accounted_for_beyond_its_steps(bench):
+    import profile_stages
+
+    server, _, files = bench
+    spent = profile_stages.profile(server, "train", 512, files)
+    assert spent.seconds > 0
+    assert (spent.client_cpu_s, spent.server_cpu_s, spent.written_mb, spent.top) == (None, None, None, [])
+
+
 def test_pages_are_what_the_results_say(bench):
     """Nobody wrote on them by hand."""
     import scale_page
