@@ -27,11 +27,12 @@ test: setup ## Run the whole suite, on temporary PostgreSQL servers of its own
 demo: setup ## Real stars and a simulated sky, from survey files to enriched tables (under 10 minutes)
 	$(BIN)/msacat demo
 
-bench: setup ## Time every stage beside what one would use instead, into benchmarks/results (25 minutes)
+bench: setup ## Time every stage beside what one would use instead, into benchmarks/results (half an hour)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/run_benchmarks.py
 	$(BIN)/python benchmarks/profile_stages.py
 	$(BIN)/python benchmarks/speed_page.py
+	$(BIN)/python benchmarks/scale_page.py
 
 evaluate: setup ## Repeat the tables of docs/accuracy.md from the stored weights (an hour); M67=FILE adds the cluster M67
 	$(BIN)/python benchmarks/accuracy.py $(if $(M67),--m67 $(M67))

@@ -17,12 +17,15 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Account:
-    """seconds of wall time; processor seconds of this process and its children, and of the server; MB written."""
+    """seconds of wall time; processor seconds of this process and its children, and of the server; MB written.
+
+    None where what is timed is a part of the work, of which nobody accounts.
+    """
 
     seconds: float
-    client_cpu_s: float
-    server_cpu_s: float
-    written_mb: float
+    client_cpu_s: float | None
+    server_cpu_s: float | None
+    written_mb: float | None
     #: (what, seconds) of this process's functions by their own time, most first
     top: list[tuple[str, float]]
 

@@ -1,18 +1,23 @@
 """enrich: stars out of the store, through the model, calibrated, back into tables with keys, verified and published.
 
-The peer is the forward pass alone: prior and network on stars that lie encoded in memory, nothing read or written.
+The peer is the forward pass alone: prior and network on stars that lie encoded in memory, nothing read or written, in as
+many threads with as many of torch's as msacat has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import psycopg
 import torch
 from harness import Record, Side, compare, peak_mb
 from made_up_store import MadeUpStore, made_up_store
-from sizes import COMPONENTS, LATENT, Size
+from sizes import Size, mixture_size
 from stream import SEED, packed_stream
 from temporary_server import TemporaryServer
 
@@ -38,15 +43,15 @@ def ours(server: TemporaryServer, n: int, folder: Path) -> Side:
 
 
 def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
-    mine = Ours(made_up_store(server, size.stars), folder)
+    mine = Ours(made_up_store(server, size.enriched), folder)
     memory = 0.0
     if size.measure_memory:
         few, memory = (
             peak_mb(_enrich, mine.store.dsn, mine.model_id, mine.folder, f"s.source_id <= {last}")
-            for last in (mine.store.source_id[size.stars // 50], mine.store.source_id[size.stars // 10])
+            for last in (mine.store.source_id[size.enriched // 20], mine.store.source_id[size.enriched // 4])
         )
         assert memory < 1.25 * few, f"{memory:.0f} MB for five times the stars that take {few:.0f} MB"
-    return compare(STAGE, WORK, size.stars, mine.side(), [_forward_alone(mine)], size.enrich_rounds, memory)
+    return compare(STAGE, WORK, size.enriched, mine.side(), [_forward_alone(mine)], size.rounds, memory)
 
 
 class Ours:
@@ -57,8 +62,9 @@ class Ours:
         self.folder = folder / f"enricher_{store.n_stars}"
         self.stream: StarStream = packed_stream(store)
         self.model_id = self.stream.model_id
+        components, latent = mixture_size()
         # A trained model's size, not its skill.
-        config = TrainConfig(steps=20, prior_stars=5000, prior_passes=1, components=COMPONENTS, latent=LATENT,
+        config = TrainConfig(steps=20, prior_stars=5000, prior_passes=1, components=components, latent=latent,
                              calibrate_stars=2000, device="cpu", checkpoint_seconds=1e9)  # fmt: skip
         train(self.stream, self.folder, config)
 
@@ -86,16 +92,23 @@ def _enrich(dsn: str, model_id: int, folder: Path, where: str | None = None) -> 
     model, request = StarModel.load(folder, "cpu"), RunRequest(where)
     with connect(dsn) as conn:
         run_id = start_run(conn, model_id, request, KINDS)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // LANES))  # as the command does
-    try:
+    with shared_threads():
         write_chunks(dsn, run_id, request, model.features, model.predict, KINDS)
-    finally:
-        torch.set_num_threads(threads)
     with connect(dsn) as conn:
         verify_run(conn, run_id)
         publish_run(conn, run_id)
     return run_id
+
+
+@contextmanager
+def shared_threads() -> Iterator[None]:
+    """Torch's threads divided among the lanes, as the command does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // LANES))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _forward_alone(mine: Ours) -> Side:
@@ -109,18 +122,25 @@ def _forward_alone(mine: Ours) -> Side:
     stars = StarBlock.concatenate(blocks)
     cells = model.scaling.encode(stars)
     batches = [cells.take(slice(i, i + BATCH)).to(model.device) for i in range(0, len(stars), BATCH)]
+    turns, n = [], 0
+    for batch in cycle(batches):
+        turns.append(batch)
+        n += len(batch.norm_B)
+        if n >= mine.store.n_stars:
+            break
 
-    def forward() -> int:
+    def lane(first: int) -> int:
         done = 0
         with torch.inference_mode():
-            while done < mine.store.n_stars:
-                for batch in batches:
-                    _, out = model.network(batch, batch.observed_BD, model.autocast)
-                    assert out.mean_BD.shape[0] == len(batch.norm_B)
-                    done += len(batch.norm_B)
-                    if done >= mine.store.n_stars:
-                        break
+            for batch in turns[first::LANES]:
+                _, out = model.network(batch, batch.observed_BD, model.autocast)
+                assert out.mean_BD.shape[0] == len(batch.norm_B)
+                done += len(batch.norm_B)
         return done
+
+    def forward() -> int:
+        with shared_threads(), ThreadPoolExecutor(LANES) as pool:
+            return sum(pool.map(lane, range(LANES)))
 
     def check(done: int) -> None:
         assert mine.store.n_stars <= done < mine.store.n_stars + BATCH

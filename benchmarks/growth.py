@@ -78,9 +78,10 @@ def measure(server: TemporaryServer, stage: str, n: int, folder: Path) -> dict[s
     for result in results:
         side.check(result.result if isinstance(result, Took) else result)
     if isinstance(results[0], Took):  # what is to be counted is a part of the run, timed by the side itself
-        return {"stage": stage, "rows": n, "cpu_s": results[0].seconds, "wall_s": results[0].seconds}
+        seconds = results[0].seconds
+        return {"stage": stage, "rows": n, "cpu_s": seconds, "wall_s": seconds} | stamp()
     return {"stage": stage, "rows": n, "cpu_s": (spent.client_cpu_s + spent.server_cpu_s) / repeats,
-            "wall_s": spent.seconds / repeats}  # fmt: skip
+            "wall_s": spent.seconds / repeats} | stamp()  # fmt: skip
 
 
 def packing(server: TemporaryServer, n: int) -> Side:
@@ -104,12 +105,12 @@ def summary(grown: list[dict[str, Any]]) -> dict[str, Any]:
             (n1, s1), (n2, s2) = points[-2:]
             stages[stage] = {"exponent": float(np.polyfit(x, y, 1)[0]),
                              "last_exponent": math.log(s2 / s1) / math.log(n2 / n1)}  # fmt: skip
-    return {
-        "commit": commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
-        "stages": stages,
-        "points": grown,
-    }
+    return {"stages": stages, "points": grown}
+
+
+def stamp() -> dict[str, str]:
+    """Of a point, not of the file: points of several days stand in it."""
+    return {"commit": commit(), "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")}
 
 
 def bytes_a_star(server: TemporaryServer, n: int) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line sets it; read when torch is loaded
@@ -32,21 +33,26 @@ STAGES = (
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--stage", choices=STAGES, action="append", help="may be repeated; default all")
     parser.add_argument(
-        "--out", type=Path, default=RESULTS / "speed.json", help="records are merged into this file"
+        "--out",
+        type=Path,
+        help="a file of records, of which the stages asked for are replaced; default of full size: results/speed.json",
     )
     parser.add_argument("--folder", type=Path, help="where the temporary server lies; default: TMPDIR")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
+    if asked.out is None and asked.size != "full":
+        parser.error(f"--size {asked.size} needs --out: results/speed.json holds full sizes only")
+    out = asked.out or RESULTS / "speed.json"
     with temporary_server(asked.folder) as server, tempfile.TemporaryDirectory(dir=server.folder) as files:
         Path(files).chmod(0o755)
         for stage in asked.stage or STAGES:
             began = time.monotonic()
             records = importlib.import_module(stage).run(server, SIZES[asked.size], Path(files))
-            write_records(records, asked.out)
+            write_records(records, out)
             for record in records:
                 print(_line(record), flush=True)
             print(f"  ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)

@@ -15,8 +15,8 @@ import torch
 from harness import Record, Side, Took, compare
 from made_up_store import made_up_store
 from reference_architecture import Cells, ReferenceTraining, cells_of
-from sizes import COMPONENTS, LATENT, Size
-from stream import SEED, check_steps, packed_stream, time_steps
+from sizes import Size, mixture_size
+from stream import SEED, check_steps, packed_stream, time_steps, timed_rows
 from temporary_server import TemporaryServer
 
 from msacat.catalog.stream.stream_stars import StarStream
@@ -32,7 +32,7 @@ AHEAD = 4
 
 def ours(server: TemporaryServer, n: int, folder: Path) -> Side:
     stream = packed_stream(made_up_store(server, n))
-    steps = max(2, n // TrainConfig(steps=1).batch_size)
+    steps = 1 + max(1, n // TrainConfig(steps=1).batch_size)  # the first is not timed
     config = timed_config(steps, TrainConfig(steps=1).batch_size, "auto")
     return Side("msacat", lambda: time_steps(stream, folder, config), check_steps(steps))
 
@@ -48,7 +48,8 @@ def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
 
 
 def timed_config(steps: int, batch: int, bf16: str) -> TrainConfig:
-    return TrainConfig(steps=steps, batch_size=batch, prior_stars=2000, prior_passes=1, components=COMPONENTS, latent=LATENT,
+    components, latent = mixture_size()
+    return TrainConfig(steps=steps, batch_size=batch, prior_stars=2000, prior_passes=1, components=components, latent=latent,
                        calibrate_stars=500, device="cpu", bf16=bf16, checkpoint_seconds=1e9)  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def _compare(stream: StarStream, size: Size, folder: Path, batch: int, bf16: str
     theirs = Side(name, lambda: time_reference(stream, scaling, peer, steps, batch), check_steps(steps))
     precision = "bfloat16 inside" if peer.autocast else "float32"
     work = f"{steps} training steps of {batch} stars, {precision}, the first left out"
-    return compare(STAGE, work, steps * batch, mine, [theirs], size.rounds)
+    return compare(STAGE, work, timed_rows(steps, batch), mine, [theirs], size.rounds)
 
 
 def time_reference(

@@ -35,6 +35,9 @@ SHORT = dict(zip(REGIMES, ("random", "survey, XP seen", "XP", "XP + survey", "fa
 NORMAL_OFF = 2.5758 / 0.9945  # that one normal error in a hundred exceeds, in half-widths of 68 %
 SURE = 2.0  # errors of a ratio beyond which a difference is called one
 NOTHING_SURE = "nothing beyond the error"
+SKIES = {"sky": "The clean sky", "sky-dirty": "The dirty sky"}
+DEFAULT = "msacat:default"
+STAMPS = ("method", "key", "seconds", "commit", "date")  # fields of a record that are no result
 
 
 def main() -> int:
@@ -54,7 +57,8 @@ def page(records: list[dict], findings: dict, earlier: Sequence[dict] = ()) -> I
     yield "# Ablations"
     yield ""
     yield (
-        "Made by `python benchmarks/ablations/page.py` from `benchmarks/results/ablations.json`; not written by hand. "
+        "Made by `python benchmarks/ablations/page.py` from `benchmarks/results/ablations.json`, "
+        f"`{EARLIER.name}` (arms measured with earlier code) and `{FINDINGS.name}` beside it; not written by hand. "
         "`make ablations` measures."
     )
     yield ""
@@ -63,15 +67,16 @@ def page(records: list[dict], findings: dict, earlier: Sequence[dict] = ()) -> I
         f"what needs long training is not seen here), was calibrated on {CALIBRATE_STARS:,} and judged on the same hidden "
         f"values of {TEST_STARS:,} test stars, against the truth. Ratios of NMAD (geometric mean over bands) to the "
         "default arm's: above 1 is worse. *invented*: magnitudes further off than 5 stated errors or 0.5 mag, per mille. "
-        "68 %: share of truths inside the intervals."
+        "68 %: share of truths inside the intervals. *the default itself*: every number is the default's, so that this sky "
+        "does not test what the arm changes."
     )
-    for dataset, title in (("sky", "The clean sky"), ("sky-dirty", "The dirty sky")):
+    for dataset, title in SKIES.items():
         rows = _table(records, dataset)
         if rows:
             yield from ["", f"## {title}", "", _code(records, dataset, rows), "", *rows]
-    measured = {r["method"] for r in records} - {"msacat:default"}
+    measured = {r["method"] for r in records if r["dataset"] == "sky"} - {DEFAULT}
     earlier = [r for r in earlier if r["method"] not in measured]
-    if {r["method"] for r in earlier} > {"msacat:default"}:
+    if {r["method"] for r in earlier} > {DEFAULT}:
         rows = _table(earlier, "sky")
         yield from ["", "## The clean sky, arms measured with earlier code", ""]
         yield from [_code(earlier, "sky", rows) + " Beside the default of that code.", "", *rows]
@@ -80,16 +85,45 @@ def page(records: list[dict], findings: dict, earlier: Sequence[dict] = ()) -> I
         "One training a row, one seed: at two errors, in five columns, some of the many differences are chance. The error "
         "takes bands for independent, though they share stars."
     )
-    known = {r["method"] for r in [*records, *earlier]}
-    missing = [arm.name for arm in ARMS if f"msacat:{arm.name}" not in known]
+    missing = list(_missing([*records, *earlier]))
     if missing:
-        yield from ["", f"Not measured: {', '.join(missing)}."]
+        yield from ["", "Not measured:", "", *(f"- {words}" for words in missing)]
     yield from _pretraining(records)
     yield from _scaling(records)
     if "suspect" in findings:
         yield from _suspects(findings["suspect"])
     if "selection" in findings:
         yield from _selection(findings["selection"])
+
+
+def _missing(records: Sequence[dict]) -> Iterator[str]:
+    """What run.py measures and nobody has: arms by sky, sizes by width."""
+    known = {(r["dataset"], r["method"]) for r in records}
+
+    def absent(dataset: str, names: Sequence[object], start: str = "msacat:") -> list[str]:
+        return [f"{name}" for name in names if (dataset, f"{start}{name}") not in known]
+
+    for dataset, title in SKIES.items():
+        arms = [arm.name for arm in ARMS if arm.dirty or dataset == "sky"]
+        words = absent(dataset, arms)
+        words += ["the mixture alone"] * ((dataset, mixture_of(dataset)) not in known)
+        if words:
+            yield f"{title[0].lower()}{title[1:]}: {', '.join(words)}"
+    for name, width in WIDTHS.items():
+        if sizes := absent("sky", SIZES, f"msacat:{name}-"):
+            yield f"more stars, width {width}: {', '.join(f'{int(size):,}' for size in sizes)} training stars"
+    if words := absent("apogee", ["pretrained", LABELS_ALONE.name]):
+        yield f"metallicities: {', '.join(words)}"
+
+
+def _is_default(records: Sequence[dict], dataset: str, method: str) -> bool:
+    """Whether the arm's every number is the default's."""
+
+    def numbers(of: str) -> list[list]:
+        mine = [r for r in records if (r["dataset"], r["method"]) == (dataset, of)]
+        return sorted([str(value) for name, value in sorted(r.items()) if name not in STAMPS] for r in mine)
+
+    return method != DEFAULT and numbers(method) == numbers(DEFAULT)
 
 
 def _stamps(records: Sequence[dict]) -> str:
@@ -111,10 +145,10 @@ def _summaries(records: list[dict], dataset: str) -> dict[tuple[str, str], Summa
 
 def _table(records: list[dict], dataset: str) -> list[str]:
     found = _summaries(records, dataset)
-    if ("msacat:default", REGIMES[0]) not in found:
+    if (DEFAULT, REGIMES[0]) not in found:
         return []
-    regimes = [regime for regime in REGIMES if ("msacat:default", regime) in found]
-    default = {regime: found["msacat:default", regime] for regime in regimes}
+    regimes = [regime for regime in REGIMES if (DEFAULT, regime) in found]
+    default = {regime: found[DEFAULT, regime] for regime in regimes}
     error = {regime: ratio_error(records, dataset, regime) for regime in regimes}
     lines = [
         "| arm | " + " | ".join(SHORT[r] for r in regimes) + " | 68 % | invented ‰ | verdict |",
@@ -130,11 +164,12 @@ def _table(records: list[dict], dataset: str) -> list[str]:
         mine = {regime: found[name, regime] for regime in regimes}
         ratio = {regime: mine[regime].nmad / default[regime].nmad for regime in regimes}
         bands = [mine[regime] for regime in regimes if regime != "xp_hidden"]
+        words_of = "the default itself" if _is_default(records, dataset, name) else verdict(ratio, error)
         lines.append(
             f"| {name.removeprefix('msacat:')}: {words[name]} | "
             + " | ".join(f"{ratio[r]:.3f}" for r in regimes)
             + f" | {np.mean([s.coverage68 for s in bands]):.2f}"
-            + f" | {1000 * np.mean([s.hallucinated for s in bands]):.1f} | {verdict(ratio, error)} |"
+            + f" | {1000 * np.mean([s.hallucinated for s in bands]):.1f} | {words_of} |"
         )
     return lines
 
@@ -152,7 +187,7 @@ def ratio_error(records: list[dict], dataset: str, regime: str) -> float:
     relative = [
         0.5 * (r["nmad_hi"] - r["nmad_lo"]) / r["nmad"]
         for r in records
-        if (r["dataset"], r["regime"], r["method"], r["against"]) == (dataset, regime, "msacat:default", "truth")
+        if (r["dataset"], r["regime"], r["method"], r["against"]) == (dataset, regime, DEFAULT, "truth")
         and in_mean(r) and r["n"] >= 100
     ]  # fmt: skip
     return float(np.sqrt(2 * np.mean(np.square(relative)) / len(relative)))

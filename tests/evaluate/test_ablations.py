@@ -44,24 +44,60 @@ def test_every_arm_trains_and_is_judged_once(ablations, stars, tmp_path, monkeyp
     records = json.loads(results.read_text())
     assert {r["method"] for r in records} == {f"msacat:{arm.name}" for arm in arms.ARMS} | {"mfa-robust"}
     assert all(np.isfinite(r["nmad"]) for r in records)
-    few = [r | {"n": 1000} for r in records]  # a table wants bands of 100 stars
+    # a table wants bands of 100 stars
+    few = [r | {"n": 1000, "dataset": "sky", "method": r["method"].removesuffix("-robust")} for r in records]
     lines = list(page.page(few, {}))
     assert sum(line.startswith("| default: the product's own | 1.000 |") for line in lines) == 1
     assert all(any(line.startswith(f"| {arm.name}: ") for line in lines) for arm in arms.ARMS)
-    assert not any(line.startswith("Not measured") for line in lines)
+    assert not any(line.startswith("- the clean sky") for line in lines)
     assert any(line.startswith("Code ") and few[0]["commit"][:10] in line for line in lines)
     half = [r for r in few if r["method"] != "msacat:reddening"]
-    assert "Not measured: reddening." in list(page.page(half, {}))
-    before = [r | {"dataset": "sky", "commit": "0" * 40} for r in few]
+    assert "- the clean sky: reddening" in list(page.page(half, {}))
+    before = [r | {"commit": "0" * 40} for r in few]
     lines = list(page.page(half, {}, before))
     earlier = lines[lines.index("## The clean sky, arms measured with earlier code") :]
-    assert earlier[2].startswith("Code 0000000000 (") and "Not measured: reddening." not in lines
+    assert earlier[2].startswith("Code 0000000000 (") and "- the clean sky: reddening" not in lines
     assert any(line.startswith("| reddening: ") for line in earlier)
     assert not any(line.startswith("| gaussian: ") for line in earlier)
     assert "## The clean sky, arms measured with earlier code" not in list(page.page(few, {}, before))
+    robust = [r | {"dataset": "sky-dirty", "method": r["method"].replace("mfa", "mfa-robust")} for r in half]
+    dirty = [r for r in robust if r["method"] != "msacat:gaussian"]
+    assert "- the dirty sky: gaussian" in list(page.page([*few, *dirty], {}))
+    assert not any("- the dirty sky" in line for line in page.page([*few, *robust], {}))
     before = results.stat().st_mtime_ns
     run.judge(stars, arms.ARMS[0], tmp_path, results, steps=2)
     assert results.stat().st_mtime_ns == before
+
+
+def test_an_arm_that_is_the_default_in_every_number_is_called_so(ablations):
+    page = ablations[2]
+    known = json.loads(page.RESULTS.read_text("utf-8"))
+    default = [r for r in known if (r["dataset"], r["method"]) == ("sky", page.DEFAULT)]
+    alike = [r | {"method": "msacat:gaussian", "key": "other", "seconds": 0.0} for r in default]
+    lines = list(page.page([*default, *alike], {}))
+    assert sum(line.endswith("| the default itself |") for line in lines) == 1
+    alike[0] = alike[0] | {"coverage95": 0.0}
+    assert not any(line.endswith("| the default itself |") for line in page.page([*default, *alike], {}))
+
+
+def test_sizes_that_nobody_measured_are_named(ablations):
+    run, page = ablations[1:]
+    known = [{"dataset": "sky", "method": f"msacat:large-{size}"} for size in run.SIZES[1:]]
+    lines = list(page._missing(known))
+    assert "more stars, width 384: 2,000 training stars" in lines
+    assert sum(line.startswith("more stars, width 96: 2,000, 5,000, ") for line in lines) == 1
+
+
+def test_the_page_is_what_the_records_say(ablations):
+    """Nobody wrote on it by hand."""
+    page = ablations[2]
+    records, findings, earlier = (
+        json.loads(path.read_text("utf-8")) for path in (page.RESULTS, page.FINDINGS, page.EARLIER)
+    )
+    made = "\n".join(page.page(records, findings, earlier)) + "\n"
+    assert page.PAGE.read_text("utf-8") == made, (
+        "python benchmarks/ablations/page.py makes docs/ablations.md anew"
+    )
 
 
 def test_an_arm_is_what_it_says_and_leaves_the_product_as_it_was(ablations, stars, tmp_path, monkeypatch):
