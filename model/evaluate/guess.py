@@ -24,6 +24,8 @@ class Guess:
     noise_M, noise_K
              how much larger than published the method holds the errors of a band or coefficient to be: its intervals
              of *observed* values; None: as published
+    wrong_M, wrong_K
+             share of measurements that it holds to be wrong, off by WRONG_WIDTH times their noise; None: none
     zero_point_M
              what it adds to that and to the floor of a band in quadrature, mag; None: nothing
     """
@@ -40,6 +42,8 @@ class Guess:
     noise_M: np.ndarray | None = None
     noise_K: np.ndarray | None = None
     zero_point_M: np.ndarray | None = None
+    wrong_M: np.ndarray | None = None
+    wrong_K: np.ndarray | None = None
 
 
 class Method:

@@ -50,7 +50,7 @@ class Answers:
     """What a method said to the same N questions; NaN = nothing. err68, err95: half-widths of its intervals.
 
     noise: how many times the published error it takes the observed value's to be; shared: what adds to that and to the floor
-    in quadrature
+    in quadrature; wrong: what share of observed values it takes to be wrong
     """
 
     value: np.ndarray
@@ -58,6 +58,7 @@ class Answers:
     err95: np.ndarray
     noise: np.ndarray
     shared: np.ndarray
+    wrong: np.ndarray
 
 
 @dataclass
@@ -115,10 +116,12 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
     use, unit, quantity = question.use_B, question.unit, question.quantity
     noise: np.ndarray | float = 1.0
     shared = 0.0
+    wrong: np.ndarray | float = 0.0
     found: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
     if quantity == "xp":
         found = guess.xp_BK, guess.xp_err68_BK, guess.xp_err95_BK
         noise = 1.0 if guess.noise_K is None else guess.noise_K
+        wrong = 0.0 if guess.wrong_K is None else guess.wrong_K
     elif quantity == "fe_h":
         found = guess.fe_h_B, guess.fe_h_err68_B, guess.fe_h_err95_B
     elif quantity in SYNTHETIC:
@@ -135,10 +138,18 @@ def answer(question: Question, guess: Guess, band_names: list[str]) -> Answers:
         m = band_names.index(quantity)
         noise = 1.0 if guess.noise_M is None else guess.noise_M[m]
         shared = 0.0 if guess.zero_point_M is None else guess.zero_point_M[m]
+        wrong = 0.0 if guess.wrong_M is None else guess.wrong_M[m]
         found = guess.mag_BM[:, m], _column(guess.mag_err68_BM, m), _column(guess.mag_err95_BM, m)
     shape = question.asked.observed.shape
     value, err68, err95 = (np.full(shape, np.nan) if a is None else a[use] / unit for a in found)
-    return Answers(value, err68, err95, np.broadcast_to(noise, shape), np.full(shape, shared))
+    return Answers(
+        value,
+        err68,
+        err95,
+        np.broadcast_to(noise, shape),
+        np.full(shape, shared),
+        np.broadcast_to(wrong, shape),
+    )
 
 
 def _column(array_BM: np.ndarray | None, m: int) -> np.ndarray | None:

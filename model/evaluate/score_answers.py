@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from msacat.model.evaluate.metrics import ONE_95, Accuracy, accuracy, accuracy_of_spectra
+from msacat.model.evaluate.metrics import ONE_68, ONE_95, Accuracy, accuracy, accuracy_of_spectra, normal_cdf
 from msacat.model.evaluate.questions import Answers, Asked
 
+WRONG_WIDTH = 20.0  # as reconstruction_loss.OUTLIER_WIDTH
 FEWEST = 20  # values below which nothing is published
 
 
@@ -49,5 +50,24 @@ def _both(
     if np.isfinite(asked.truth[use]).all():
         yield "truth", score(value - asked.truth[use], err68, err95, cell_N[use], seed)
     if np.isfinite(asked.observed[use]).all():
-        err68, err95 = np.hypot(err68, noise), np.hypot(err95, ONE_95 * noise)
+        wrong = answers.wrong[use]
+        wrong = wrong[:1] if wrong.ndim == 2 else wrong  # a coefficient's is the same for all stars
+        by68, by95 = (of_observed(wrong, level) for level in (ONE_68, ONE_95))
+        err68, err95 = by68 * np.hypot(err68 / ONE_68, noise), by95 * np.hypot(err95 / ONE_95, noise)
         yield "observed", score(value - asked.observed[use], err68, err95, cell_N[use], seed)
+
+
+def of_observed(wrong: np.ndarray, half_width: float) -> np.ndarray:
+    """Half-width, in sigmas of prediction and noise together, that holds as many observed values as a normal's `half_width`.
+
+    Of them a share `wrong` is spread WRONG_WIDTH times as wide: to hold 68 % of all, 70 % of the right ones if 3 % are wrong.
+    """
+    share, place = np.unique(wrong, return_inverse=True)
+    target = 2 * normal_cdf(np.array(half_width)) - 1
+    low, high = np.zeros(len(share)), np.full(len(share), 10.0 * WRONG_WIDTH)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        inside = (1 - share) * (2 * normal_cdf(middle) - 1)
+        inside += share * (2 * normal_cdf(middle / WRONG_WIDTH) - 1)
+        low, high = np.where(inside < target, middle, low), np.where(inside < target, high, middle)
+    return high[place].reshape(wrong.shape)

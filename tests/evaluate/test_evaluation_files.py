@@ -43,7 +43,7 @@ def test_a_file_that_holds_no_stars_is_refused(tmp_path):
 def test_answers_come_back(tmp_path):
     files = AnswerFiles(tmp_path / "answers")
     assert files.load("k") is None
-    said = {"xp": Answers(*np.random.default_rng(0).normal(size=(5, 5, 110)))}
+    said = {"xp": Answers(*np.random.default_rng(0).normal(size=(6, 5, 110)))}
     files.save("k", said)
     np.testing.assert_allclose(files.load("k")["xp"].err95, said["xp"].err95, rtol=1e-6)
     assert [p.name for p in files.folder.iterdir()] == ["k.npz"]

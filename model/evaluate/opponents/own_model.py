@@ -43,7 +43,7 @@ class OwnModel(Method):
 
     def predict(self, block: StarBlock) -> Guess:
         found = self.model.predict(block)
-        noise_M, noise_K, zero_point_M = self._noise()
+        noise_M, noise_K, zero_point_M, wrong_M, wrong_K = self._noise()
         xp_err = found.xp_err_BK.astype(np.float64)
         fe_h_err = 0.5 * (found.fe_h_hi_B - found.fe_h_lo_B).astype(np.float64)
         return Guess(
@@ -59,12 +59,16 @@ class OwnModel(Method):
             noise_M,
             noise_K,
             zero_point_M,
+            wrong_M,
+            wrong_K,
         )
 
-    def _noise(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Real over published error as the model fitted it, of the bands asked for and of the coefficients; zero points, mag."""
+    def _noise(self) -> tuple[np.ndarray, ...]:
+        """As the model fitted them, of the bands asked for and of the coefficients: real over published error, zero points
+        (mag), shares of wrong measurements."""
         scaling = self.model.scaling
         noise_D = scaling.noise_D * self.model.stored.calibration.noise(scaling.n_cells)
+        wrong_D = self.model.network.wrong_shares().numpy().astype(np.float64)
         asked = self.model.features.band_names
 
         def of_asked(fitted_M: np.ndarray, unknown: float) -> np.ndarray:
@@ -75,6 +79,8 @@ class OwnModel(Method):
             of_asked(noise_D[: scaling.n_bands], 1.0),
             noise_D[scaling.n_bands :] if scaling.features.xp else np.ones(K),
             of_asked(scaling.zero_point_M, 0.0),
+            of_asked(wrong_D[: scaling.n_bands], 0.0),
+            wrong_D[scaling.n_bands :] if scaling.features.xp else np.zeros(K),
         )
 
 
