@@ -48,7 +48,8 @@ be better; a seed without them is left out. *÷ MFA*: the mixture of factor anal
 clean. *mfa-background*: the same mixture, fitted to spectra from which the constant flux that all published ones lack has
 been taken, as ours is. *worst band*: largest ratio to the MFA of a band with 2,000 test stars, less two bootstrap errors. 68 %, 95 %: share of truths inside the stated intervals. *invented*: share
 further off than 5 stated errors or than 0.5 mag. Methods without error bars of their own are given those their residuals
-on calibration stars deserve; blank where no calibration star tells. *gaiaxpy\\**: GaiaXPy's synthetic photometry of the
+on calibration stars deserve; blank where no calibration star tells. Intervals of *observed* values hold, beside that, their
+noise and the share of wrong measurements, as the method believes in them. *gaiaxpy\\**: GaiaXPy's synthetic photometry of the
 star's spectrum, which answers only for stars whose spectrum is seen: not comparable where the spectrum may be hidden.
 *msacat:probe*: a linear regression of [Fe/H] on the embedding alone. *oracle* (in a table of its own, of a few test stars):
 the posterior over very many noise-free stars of the same simulation. No one could use it: it shows what is left to gain. With many precise values of a star seen,
