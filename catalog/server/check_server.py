@@ -140,7 +140,7 @@ def check_ownership(conn: psycopg.Connection, role: str, database: str) -> Itera
         yield Check("right to write the store", "ok", f"role {role}")
         return
     names = ", ".join(owner for owner, _ in owners)
-    found = f"role {role} may read at most: the tables belong to {names}"
+    found = f"role {role} can query only: the store's tables belong to {names}"
     mend = f"to ingest, crossmatch, train or enrich, connect as {names}"
     if not any(is_superuser for _, is_superuser in owners):  # a superuser's rights are not to be given away
         mend += f"; or as a superuser: psql -d {database} -c 'GRANT {names} TO {role}'"
