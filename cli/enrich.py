@@ -55,7 +55,9 @@ def enrich(
     from msacat.catalog.enrich.write_enriched import NoStars, RunRequest, start_run
     from msacat.catalog.errors import UsageError
     from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.register_survey import registered_specs
     from msacat.catalog.stream.model_ledger import find_model, require_usable
+    from msacat.catalog.stream.training_ready import notes_on_matches
 
     be_quiet(quiet)
     if sum((where is not None, ids is not None, new)) > 1:
@@ -71,6 +73,9 @@ def enrich(
             found = find_model(conn, model)
             request = RunRequest(where, read_ids(ids) if ids else None, new)
         require_usable(found)
+        notes = notes_on_matches(conn, registered_specs(conn))
+    for note in notes:
+        say(note)
     job = _Job(dsn, found.folder, device)
     kinds = job.load()
     views: list[str] = []
@@ -86,7 +91,9 @@ def enrich(
                         raise
                     say("no star is new or changed since the last published run")
                     if as_json:
-                        print_json({"run_id": None, "model": found.name, "rows": {}, "published": []})
+                        print_json(
+                            {"run_id": None, "model": found.name, "rows": {}, "published": [], "notes": notes}
+                        )
                     return
                 say(f"run {run_id} by model {found.name}")
             job.run_id, job.kinds = run_id, kinds
@@ -99,7 +106,7 @@ def enrich(
             with connect(dsn) as conn:
                 views = publish_run(conn, run_id)
     if as_json:
-        print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views})
+        print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views, "notes": notes})
         return
     print_line(f"run {run_id}: {rows['magnitudes']} stars, verified" + (", published" if publish else ""))
     if "metallicities" not in kinds:

@@ -46,7 +46,7 @@ app = typer.Typer(
     help="Survey files in, a crossmatched and enriched star catalogue out.\n\n"
     "Usual order: db start, ingest, crossmatch, train, enrich, query.",
     epilog="Exit codes: 0 done, 1 data refused or verification failed, 2 wrong usage, 3 server unreachable, "
-    "4 locked by another job, 5 interrupted (the same command continues).",
+    "4 locked by another job, 5 interrupted (the message names the command that continues).",
 )
 
 for verb in VERBS:

@@ -68,6 +68,7 @@ def train(
     from msacat.catalog.stream.model_ledger import fail_model
     from msacat.catalog.stream.stream_stars import StarStream, pack_blocks
     from msacat.catalog.stream.training_ready import check_ready
+    from msacat.model.devices import choose_device
 
     be_quiet(quiet)
     if not NAME.fullmatch(name):
@@ -88,7 +89,9 @@ def train(
                 say(note)
             if resume:
                 job = _interrupted(conn, name, device, minutes)
+                choose_device(job.config.device)
             else:
+                choose_device(device)  # refused before stars are packed and a model is entered
                 config = {"seed": seed or 0, "device": device, "epochs": epochs,
                           "minutes": 30.0 if minutes is None and epochs is None else minutes}  # fmt: skip
                 job = _new_job(conn, name, config, where, split)

@@ -183,7 +183,8 @@ _EMBEDDINGS = [
 
 _METALLICITIES = [
     OutputColumn("fe_h", "real", Described(
-        "Iron abundance [Fe/H] on the APOGEE DR17 scale.", "dex", "phys.abund.Fe;meta.modelled")),
+        "Iron abundance [Fe/H], on the APOGEE DR17 scale where 20 or more of its labels took part in training, else on "
+        "that of the labels there were.", "dex", "phys.abund.Fe;meta.modelled")),
     OutputColumn("fe_h_lo", "real", Described(
         "16 % quantile of fe_h, calibrated.", "dex", "stat.error;phys.abund.Fe;meta.modelled")),
     OutputColumn("fe_h_hi", "real", Described(

@@ -132,17 +132,31 @@ def _write_table(table: Table, path: Path, file_format: str) -> None:
         if file_format != "fits":
             table.write(path, format=file_format)
             return
-        # FITS knows no UCD; these keywords are TOPCAT's. Units go in as the store has them, not as astropy writes them.
+        # FITS knows no UCD; these keywords are TOPCAT's. Units go in as the store has them, not as astropy writes them;
+        # one that FITS has no word for (dex, electron/s) stands beside the sentence, lest every reader warns of it.
         hdu = fits.table_to_hdu(table)
         for i, column in enumerate(table.columns.values(), start=1):
-            if column.meta.get("unit"):
-                hdu.header[f"TUNIT{i}"] = column.meta["unit"]
+            one_line = " ".join((column.description or "").split())
+            unit = column.meta.get("unit")
+            if unit and _is_fits_unit(unit):
+                hdu.header[f"TUNIT{i}"] = unit
+            elif unit:
+                one_line = f"{one_line} (unit: {unit})".strip()
             if column.meta.get("ucd"):
                 hdu.header[f"TUCD{i}"] = column.meta["ucd"]
-            if column.description:  # a header holds one line of ASCII
-                one_line = " ".join(column.description.split())
+            if one_line:  # a header holds one line of ASCII
                 hdu.header[f"TCOMM{i}"] = one_line.encode("ascii", "replace").decode()
         hdu.writeto(path)
+
+
+def _is_fits_unit(unit: str) -> bool:
+    from astropy.units import Unit
+
+    try:
+        Unit(unit, format="fits")
+    except ValueError:
+        return False
+    return True
 
 
 def _table(result: QueryResult, about: Mapping[str, Described], file_format: str) -> Table:

@@ -122,6 +122,29 @@ def check_rights(conn: psycopg.Connection) -> Iterator[Check]:
         yield Check(name, "fault", f"role {role} lacks CREATE in {', '.join(closed)}", mend, True)
     else:
         yield Check(name, "ok", f"role {role}")
+    yield from check_ownership(conn, role, database)
+
+
+def check_ownership(conn: psycopg.Connection, role: str, database: str) -> Iterator[Check]:
+    """Ingest, crossmatch, train and enrich write the ledgers and alter the store's tables: their owner's right."""
+    owners = [
+        (str(owner), bool(is_superuser))
+        for owner, is_superuser in conn.execute(
+            "SELECT DISTINCT quote_ident(r.rolname), r.rolsuper FROM pg_class AS c "
+            "JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_roles AS r ON r.oid = c.relowner "
+            "WHERE n.nspname IN ('msacat', 'learned') AND c.relkind IN ('r', 'p') "
+            "AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1"
+        )
+    ]
+    if not owners:
+        yield Check("right to write the store", "ok", f"role {role}")
+        return
+    names = ", ".join(owner for owner, _ in owners)
+    found = f"role {role} can query only: the store's tables belong to {names}"
+    mend = f"to ingest, crossmatch, train or enrich, connect as {names}"
+    if not any(is_superuser for _, is_superuser in owners):  # a superuser's rights are not to be given away
+        mend += f"; or as a superuser: psql -d {database} -c 'GRANT {names} TO {role}'"
+    yield Check("right to write the store", "fault", found, mend, True)
 
 
 def check_schema(conn: psycopg.Connection) -> Check:

@@ -16,6 +16,7 @@ from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.postgres_binaries import OLDEST_MAJOR
 from msacat.catalog.server.private_server import PrivateServer
 from msacat.catalog.server.require_store import require_store
+from msacat.catalog.server.store_connection import StoreConnection
 
 __all__ = [
     "advisory_lock", "connect", "engine", "home_folder", "models_folder", "private_server", "require_store",
@@ -108,7 +109,7 @@ def connect(
     options = {key: value for key, value in CONNECTION_DEFAULTS.items() if key not in given}
     options["application_name"] = f"{application} (process {os.getpid()})"[:63]
     try:
-        conn = psycopg.connect(make_conninfo(resolved, **options), autocommit=True)
+        conn = StoreConnection.connect(make_conninfo(resolved, **options), autocommit=True)
     except psycopg.OperationalError as error:
         raise _unreachable(resolved, error) from None
     try:

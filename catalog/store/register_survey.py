@@ -9,6 +9,7 @@ from psycopg import Connection, sql
 
 from msacat.catalog.errors import UsageError
 from msacat.catalog.store.star_view import refresh_star_view, view_columns
+from msacat.catalog.store.survey_changes import allowed_changes
 from msacat.catalog.store.survey_table import (
     MATCHED_ROLES,
     column_definition,
@@ -19,7 +20,7 @@ from msacat.catalog.store.survey_table import (
     quality_statistics,
 )
 from msacat.catalog.surveys.load_specs import builtin_specs, stored_spec
-from msacat.catalog.surveys.survey_spec import Column, Computed, SurveySpec
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 # One registration at a time: bits of bands are handed out in order.
 REGISTRATION_LOCK = 0x6D736163_0002
@@ -125,7 +126,7 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
             f"survey '{spec.name}' changed without a new version",
             expected=f"version > {old.version}", found=f"version = {spec.version}",
         )  # fmt: skip
-    changes = _allowed_changes(old, spec)
+    changes = allowed_changes(old, spec)
     for column in spec.columns:
         if column.name not in {c.name for c in old.columns}:
             conn.execute(
@@ -153,65 +154,6 @@ def refresh_views(conn: Connection) -> None:
         for statement in create_clean_view(spec, order):
             conn.execute(statement)
     refresh_star_view(conn, specs)
-
-
-def _allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
-    changes: list[str] = []
-    refused: list[str] = []
-    fixed = ("role", "id", "release", "matches", "spectra")
-    refused += [f"{key} changed" for key in fixed if getattr(old, key) != getattr(new, key)]
-    for column in old.columns:
-        try:
-            now = new.column(column.name)
-        except KeyError:
-            refused.append(f"column {column.name} is gone")
-            continue
-        for key in ("type", "unit", "published_unit", "computed", "sentinels", "range"):
-            if _meaning(column, key) != _meaning(now, key):
-                refused.append(f"column {column.name}: {key} changed")
-    old_names = {c.name for c in old.columns}
-    changes += [f"column {c.name} added" for c in new.columns if c.name not in old_names]
-    new_bits = {q.bit: q for q in new.quality}
-    for cut in old.quality:
-        kept = new_bits.get(cut.bit)
-        if kept is None or kept.name != cut.name:
-            refused.append(f"quality bit {cut.bit} ({cut.name}) is gone or renamed; bits are append-only")
-            continue
-        refused += [
-            f"quality bit {cut.bit} ({cut.name}): {key} changed; stored rows were judged by the old one"
-            for key in ("column", "bad_if", "value", "character")
-            if getattr(cut, key) != getattr(kept, key)
-        ]
-        if (cut.removes, cut.bands, cut.labels) != (kept.removes, kept.bands, kept.labels):
-            changes.append(f"quality bit {cut.bit} ({cut.name}) removes something else")
-    changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
-    new_bands = {b.name: b for b in new.bands}
-    for band in old.bands:
-        now_band = new_bands.get(band.name)
-        if now_band is None:
-            refused.append(f"band {band.name} is gone")
-            continue
-        refused += [
-            f"band {band.name}: {key} changed"
-            for key in ("mag", "err", "system")
-            if getattr(band, key) != getattr(now_band, key)
-        ]
-    changes += [f"band {b} added" for b in sorted(new_bands.keys() - {b.name for b in old.bands})]
-    if refused:
-        raise UsageError(
-            f"survey '{old.name}': version {new.version} would reinterpret stored values:\n  "
-            + "\n  ".join(refused),
-            next_step="give the survey a new name, or `msacat forget` it and ingest again",
-        )
-    return changes or ["words only"]
-
-
-def _meaning(column: Column, key: str) -> object:
-    """What `key` says of stored values: further names for an input say nothing of them."""
-    value = getattr(column, key)
-    if isinstance(value, Computed):
-        return value.model_copy(update={"columns": [names[0] for names in value.inputs]})
-    return value
 
 
 def _is_new(conn: Connection, spec: SurveySpec) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 from psycopg import Connection
 
 from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
+from msacat.catalog.enrich.enriched_tables import SHOWN
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.survey_table import MATCHED_ROLES
 
@@ -86,10 +87,32 @@ def store_status(conn: Connection) -> StoreStatus:
             "JOIN learned.models m USING (model_id) WHERE r.state <> 'dropped' ORDER BY 1"
         )
     ]
-    return StoreStatus(surveys, models, runs, _next_step(surveys, models, runs))
+    return StoreStatus(surveys, models, runs, _next_step(surveys, models, runs, _enrich_again(conn)))
 
 
-def _next_step(surveys: list[SurveyStatus], models: list[ModelStatus], runs: list[RunStatus]) -> str:
+def _enrich_again(conn: Connection) -> str | None:
+    """The command that brings the views up to date, if files or matches came or went since the newest run of all stars.
+
+    From the ledgers alone: which stars changed only `enrich --new` finds out. A run of some stars (--where, --ids)
+    says nothing of the others.
+    """
+    row = conn.execute(
+        "SELECT r.state = 'stale', EXISTS (SELECT FROM msacat.crossmatches c WHERE c.finished > r.started) OR EXISTS ("
+        " SELECT FROM msacat.files f JOIN msacat.surveys s ON s.name = f.survey"
+        " WHERE s.role IN ('reference', 'spectra', 'inputs') AND f.file_id <> ALL (r.file_ids)) "
+        f"FROM msacat.runs r WHERE {SHOWN} AND r.request->>'where' IS NULL AND r.request->>'ids' IS NULL "
+        "ORDER BY r.run_id DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    if row[0]:  # of further inputs that are gone no run keeps a trace
+        return "msacat enrich"
+    return "msacat enrich --new" if row[1] else None
+
+
+def _next_step(
+    surveys: list[SurveyStatus], models: list[ModelStatus], runs: list[RunStatus], enrich_again: str | None
+) -> str:
     if not any(s.role == "reference" and s.n_rows for s in surveys):
         return "msacat ingest gaia_source FILE…"
     stale = [
@@ -103,6 +126,8 @@ def _next_step(surveys: list[SurveyStatus], models: list[ModelStatus], runs: lis
         return "msacat train --name NAME"
     if unfinished := [r.run_id for r in runs if r.state == "running"]:
         return f"msacat enrich --resume {unfinished[-1]}   (unless it is at work)"
+    if enrich_again:
+        return enrich_again
     if not any(r.state == "published" for r in runs):
         waiting = [r.run_id for r in runs if r.state == "verified"]
         return f"msacat runs publish {waiting[-1]}" if waiting else "msacat enrich"

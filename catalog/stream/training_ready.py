@@ -6,6 +6,7 @@ from psycopg import Connection, sql
 
 from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.store.survey_table import MATCHED_ROLES
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
@@ -35,20 +36,55 @@ def check_ready(conn: Connection, specs: dict[str, SurveySpec]) -> list[str]:
         elif (state := crossmatch_state(conn, name)) == "missing":
             waiting.append(name)
         elif state == "out of date":
-            notes.append(
-                f"the cross-match of {name} is out of date: `msacat crossmatch {name}` would add its new files"
-            )
+            notes.append(_out_of_date(name))
     if waiting:
         raise InputRejected(
             f"no matches: {', '.join(waiting)} never cross-matched",
             next_step=f"msacat crossmatch {' '.join(waiting)}",
         )
-    if empty:
-        notes.append(f"without rows, so skipped: {', '.join(empty)}")
-    if not any(s.spectra and _rows(conn, s.name) for s in specs.values()):
+    has_xp = any(s.spectra and _rows(conn, s.name) for s in specs.values())
+    notes += _notes_on_empty([specs[name] for name in empty], has_xp)
+    if not has_xp:
         notes.append("no XP spectra: the model will not predict coefficients")
     if not any(s.labels and _rows(conn, s.name) for s in specs.values()):
         notes.append("no spectroscopic labels: the model will not predict metallicities")
+    return notes
+
+
+def notes_on_matches(conn: Connection, specs: dict[str, SurveySpec]) -> list[str]:
+    """Words on surveys with rows whose cross-match is missing or out of date: what of theirs is left out."""
+    notes = []
+    for name, spec in specs.items():
+        if spec.role not in MATCHED_ROLES or _rows(conn, name) == 0:
+            continue
+        state = crossmatch_state(conn, name)
+        if state == "missing":
+            notes.append(
+                f"{name} was never cross-matched: none of its measurements is used before `msacat crossmatch {name}`"
+            )
+        elif state == "out of date":
+            notes.append(_out_of_date(name))
+    return notes
+
+
+def _out_of_date(name: str) -> str:
+    return f"the cross-match of {name} is out of date: `msacat crossmatch {name}` would add its new files"
+
+
+def _notes_on_empty(surveys: list[SurveySpec], has_xp: bool) -> list[str]:
+    """What becomes of surveys without rows: bands with a synthetic counterpart are learned where there are spectra."""
+    notes, skipped = [], []
+    for spec in surveys:
+        learned = [band.name for band in spec.bands if band.xp and has_xp]
+        if learned:
+            notes.append(
+                f"{spec.name} has no rows: learned through the XP spectra alone: {', '.join(learned)}"
+            )
+            skipped += [band.name for band in spec.bands if band.name not in learned]
+        else:
+            skipped.append(spec.name)
+    if skipped:
+        notes.append(f"without rows, so skipped: {', '.join(skipped)}")
     return notes
 
 

@@ -67,6 +67,16 @@ class TestTrain:
             "trained_store"
         ]
 
+    def test_a_device_that_is_not_there_is_refused_before_anything_is_packed(
+        self, trained, msacat_at, monkeypatch
+    ):
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        err = refused(msacat_at(trained, "train", "--name", "a", "--device", "cuda"), 2, "no CUDA device")
+        assert "packed" not in err
+        assert len(json.loads(msacat_at(trained, "models", "list", "--json").out)) == 1
+
     def test_a_name_is_free_again_after_a_failure(self, trained, msacat_at):
         refused(msacat_at(trained, "train", "--name", "a", "--where", "gaia_g < 0"), 1, "too few stars")
         (model,) = json.loads(msacat_at(trained, "models", "list", "--json").out)[1:]

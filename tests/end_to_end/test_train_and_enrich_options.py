@@ -126,6 +126,47 @@ def test_enrich_new_stars_only(run, trained, tmp_path, msacat_at):
         1: 2500, new["run_id"]: 100}  # fmt: skip
 
 
+def test_what_enrich_leaves_out_for_want_of_matches_is_said(run, trained, tmp_path, msacat_at):
+    def next_step() -> str:
+        return run("status", "--json")["next_step"]
+
+    assert next_step().startswith("msacat query")
+    assert run("simulate", tmp_path / "more", "--stars", 100, "--seed", 8, "--json")
+    run("ingest", "twomass_psc", tmp_path / "more" / "twomass_psc")
+    for arguments in (["--new"], ["--where", "gaia_g < 12"]):
+        ended = msacat_at(trained, "enrich", *arguments)
+        assert ended.code == 0 and "the cross-match of twomass_psc is out of date" in ended.err
+    with psycopg.connect(trained) as conn:
+        conn.execute("DELETE FROM msacat.crossmatches WHERE dataset = 'twomass_psc'")
+    assert "twomass_psc was never cross-matched" in " ".join(run("enrich", "--new", "--json")["notes"])
+    run("crossmatch", "twomass_psc")
+    assert next_step() == "msacat enrich --new"
+    run("ingest", "gaia_source", tmp_path / "more" / "gaia_source")
+    run("crossmatch")
+    assert next_step() == "msacat enrich --new"
+    run("enrich", "--new")
+    assert next_step().startswith("msacat query")
+    with psycopg.connect(trained) as conn:
+        conn.execute("UPDATE msacat.runs SET state = 'stale' WHERE state = 'published'")
+    assert next_step() == "msacat enrich"
+
+
+def test_what_becomes_of_a_survey_without_rows_is_said(trained):
+    from msacat.catalog.server.connect import connect
+    from msacat.catalog.store.register_survey import registered_specs
+    from msacat.catalog.stream.training_ready import check_ready
+
+    with connect(trained) as conn:
+        for survey in ("panstarrs1", "catwise2020"):
+            conn.execute(f"DELETE FROM survey.{survey}")
+        notes = check_ready(conn, registered_specs(conn))
+        conn.rollback()
+    assert [note for note in notes if "no rows" in note] == [
+        "panstarrs1 has no rows: learned through the XP spectra alone: ps1_g, ps1_r, ps1_i, ps1_z, ps1_y"
+    ]
+    assert "without rows, so skipped: catwise2020" in notes
+
+
 def test_runs_are_shown_listed_and_dropped(run, trained, msacat_at):
     unseen = run("enrich", "--where", "gaia_g < 15", "--no-publish", "--json")
     number = unseen["run_id"]

@@ -52,4 +52,5 @@ def test_a_store_of_the_older_file_takes_further_names(conn):
     next(c for c in columns if c["name"] == "epoch")["computed"]["columns"] = ["epochMean"]
     older = {"version": new.version - 1, "columns": columns}
     register_survey(conn, SurveySpec.model_validate(new.model_dump() | older))
-    assert update_survey(conn, new) == ["words only"]
+    (change,) = update_survey(conn, new)
+    assert change.startswith("column epoch: computed changed")

@@ -105,10 +105,27 @@ def test_another_roles_store(store, plain_role):
             ).format(sql.Identifier(plain_role))
         )
     found = faults(dsn)
-    assert {"right to make tables", "right to make schemas"} == set(found)
+    assert {"right to make tables", "right to make schemas", "right to write the store"} == set(found)
+    assert "connect as" in found.pop("right to write the store").mend
     for check in found.values():
         run_mend(check.mend, store)
+    assert set(faults(dsn)) == {"right to write the store"}, "it may make tables, and not write the ledgers"
+    owner = f"owner_of_{plain_role}"
+    with psycopg.connect(store, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(owner)))
+        for schema, table in admin.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('msacat', 'learned')"
+        ).fetchall():
+            admin.execute(
+                sql.SQL("ALTER TABLE {} OWNER TO {}").format(
+                    sql.Identifier(schema, table), sql.Identifier(owner)
+                )
+            )
+    run_mend(faults(dsn)["right to write the store"].mend, store)
     assert faults(dsn) == {}
+    with psycopg.connect(store, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(owner)))
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(owner)))
     with psycopg.connect(store, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(plain_role)))
 

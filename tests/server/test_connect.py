@@ -1,13 +1,15 @@
 """Which server a command means, and what the user reads when it does not answer."""
 
 import os
+import signal
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 
-from msacat.catalog.errors import StoreUnavailable, UsageError
+from msacat.catalog.errors import Interrupted, StoreUnavailable, UsageError
 from msacat.catalog.server.connect import (
     LIBPQ_VARIABLES,
     check_server_version,
@@ -148,3 +150,43 @@ def test_versions_below_14_are_refused():
     with pytest.raises(StoreUnavailable) as caught:
         check_server_version(130014)
     assert (caught.value.expected, caught.value.found) == ("PostgreSQL 14 or newer", "PostgreSQL 13")
+
+
+@contextmanager
+def signal_in(seconds: float):
+    """Interrupted is raised in the main thread after so many seconds, as a Ctrl-C in a command does."""
+
+    def came(number, frame):
+        raise Interrupted("interrupted")
+
+    previous = signal.signal(signal.SIGALRM, came)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def copied(conn):
+    with conn.cursor() as cursor, cursor.copy("COPY (SELECT generate_series(1, 10000000)) TO STDOUT") as copy:
+        yield from copy
+
+
+def test_an_interruption_leaves_no_command_at_work(store, caplog):
+    with pytest.raises(Interrupted), connect(store) as reader, connect(store) as writer:
+        for _ in copied(reader):
+            with signal_in(0.3):
+                writer.execute("SELECT pg_sleep(60)")
+    assert caplog.records == [] and reader.closed and writer.closed
+    with connect(store) as conn:
+        with pytest.raises(Interrupted), signal_in(0.3), conn.transaction():
+            conn.execute("SELECT pg_sleep(60)")
+        assert conn.execute("SELECT 1").fetchone() == (1,), "the connection is of use afterwards"
+        with pytest.raises(Interrupted), conn.cursor() as cursor:
+            copy = cursor.copy("COPY (SELECT pg_sleep(60)) TO STDOUT")
+            with signal_in(0.3), copy as reading:
+                reading.read()
+        conn.rollback()
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+    assert caplog.records == []

@@ -165,7 +165,7 @@ def test_a_range_no_real_can_hold_makes_a_table_all_the_same(conn):
         ("quality", "removes", False, ["quality bit 0 (j_no_detection) removes something else"]),
         ("bands", "system", "AB", "reinterpret"),
         ("bands", "err", "h_msigcom", "reinterpret"),
-        ("bands", "typical_err", 0.5, ["words only"]),
+        ("bands", "typical_err", 0.5, ["band twomass_j: typical_err changed from 0.03 to 0.5"]),
     ],
 )
 def test_a_bit_and_a_band_keep_their_meaning(conn, table, key, value, answer):
@@ -181,6 +181,27 @@ def test_a_bit_and_a_band_keep_their_meaning(conn, table, key, value, answer):
             update_survey(conn, later)
     stored = conn.execute("SELECT bit, typical_err FROM msacat.bands WHERE band = 'twomass_j'").fetchone()
     assert stored == (0, 0.5 if key == "typical_err" else spec.bands[0].typical_err)
+
+
+def test_every_change_is_listed(conn):
+    spec = builtin_specs()["twomass_psc"]
+    register_survey(conn, spec)
+    assert spec.position is not None
+    columns, bits = ([x.model_dump() for x in entries] for entries in (spec.columns, spec.quality))
+    columns[0]["description"] = "Other words on it."
+    bit = bits[0] | {"bit": 40, "name": "another"}
+    wider = spec.position.model_dump() | {"match_radius_arcsec": 3.5}
+    later = {"title": "Two", "position": wider, "columns": columns, "quality": [*bits, bit]}
+    changes = update_survey(conn, changed(spec, version=spec.version + 1, **later))
+    radius = spec.position.match_radius_arcsec
+    assert changes[0] == "quality bit 40 added" and len(changes) == 4
+    assert f"title changed from {spec.title!r} to 'Two'" in changes
+    assert (
+        f"position.match_radius_arcsec changed from {radius} to 3.5; the next crossmatch takes it" in changes
+    )
+    assert changes[-2].startswith(f"column {columns[0]['name']}: description changed") or changes[
+        -1
+    ].startswith(f"column {columns[0]['name']}: description changed")
 
 
 def test_band_names_are_taken_once(conn):
@@ -242,7 +263,9 @@ def test_a_store_holds_63_bands(conn):
             "wavelength_nm, width_nm, typical_err, xp FROM msacat.bands WHERE bit = 0",
             [bit, bit],
         )
-    assert update_survey(conn, changed(spec, version=spec.version + 1, title="Two Micron")) == ["words only"]
+    assert update_survey(conn, changed(spec, version=spec.version + 1, title="Two Micron")) == [
+        f"title changed from {spec.title!r} to 'Two Micron'"
+    ]
     with pytest.raises(UsageError, match="at most 63 bands"):
         register_survey(conn, builtin_specs()["catwise2020"])
 

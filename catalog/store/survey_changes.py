@@ -1,0 +1,116 @@
+"""What a newer version of a survey file changes, and which changes a store with rows can take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msacat.catalog.errors import UsageError
+from msacat.catalog.surveys.survey_spec import Column, Computed, SurveySpec
+
+#: lists of entries with a name of their own: key -> what one entry is called, and what names it
+ENTRIES = {"columns": ("column", "name"), "bands": ("band", "name"), "labels": ("label", "quantity"),
+           "quality": ("quality bit", "bit")}  # fmt: skip
+LONGEST_VALUE = 60  # a description is not printed
+
+
+def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
+    """Every change from `old` to `new`, in words; UsageError if one would reinterpret stored values."""
+    changes: list[str] = []
+    refused: list[str] = []
+    fixed = ("role", "id", "release", "matches", "spectra")
+    refused += [f"{key} changed" for key in fixed if getattr(old, key) != getattr(new, key)]
+    for column in old.columns:
+        try:
+            now = new.column(column.name)
+        except KeyError:
+            refused.append(f"column {column.name} is gone")
+            continue
+        for key in ("type", "unit", "published_unit", "computed", "sentinels", "range"):
+            if _meaning(column, key) != _meaning(now, key):
+                refused.append(f"column {column.name}: {key} changed")
+    old_names = {c.name for c in old.columns}
+    changes += [f"column {c.name} added" for c in new.columns if c.name not in old_names]
+    new_bits = {q.bit: q for q in new.quality}
+    for cut in old.quality:
+        kept = new_bits.get(cut.bit)
+        if kept is None or kept.name != cut.name:
+            refused.append(f"quality bit {cut.bit} ({cut.name}) is gone or renamed; bits are append-only")
+            continue
+        refused += [
+            f"quality bit {cut.bit} ({cut.name}): {key} changed; stored rows were judged by the old one"
+            for key in ("column", "bad_if", "value", "character")
+            if getattr(cut, key) != getattr(kept, key)
+        ]
+        if (cut.removes, cut.bands, cut.labels) != (kept.removes, kept.bands, kept.labels):
+            changes.append(f"quality bit {cut.bit} ({cut.name}) removes something else")
+    changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
+    new_bands = {b.name: b for b in new.bands}
+    for band in old.bands:
+        now_band = new_bands.get(band.name)
+        if now_band is None:
+            refused.append(f"band {band.name} is gone")
+            continue
+        refused += [
+            f"band {band.name}: {key} changed"
+            for key in ("mag", "err", "system")
+            if getattr(band, key) != getattr(now_band, key)
+        ]
+    changes += [f"band {b} added" for b in sorted(new_bands.keys() - {b.name for b in old.bands})]
+    if refused:
+        raise UsageError(
+            f"survey '{old.name}': version {new.version} would reinterpret stored values:\n  "
+            + "\n  ".join(refused),
+            next_step="give the survey a new name, or `msacat forget` it and ingest again",
+        )
+    return changes + _other_changes(old, new)
+
+
+def _meaning(column: Column, key: str) -> object:
+    """What `key` says of stored values: further names for an input say nothing of them."""
+    value = getattr(column, key)
+    if isinstance(value, Computed):
+        return value.model_copy(update={"columns": [names[0] for names in value.inputs]})
+    return value
+
+
+def _other_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
+    """The changes that reinterpret nothing: words, radii, typical errors, further names."""
+    was, now = old.model_dump(mode="json"), new.model_dump(mode="json")
+    changes = []
+    for key in was:
+        if key in ENTRIES:
+            changes += _changes_of_entries(key, was[key], now[key])
+        elif isinstance(was[key], dict) and isinstance(now[key], dict):
+            changes += _changed_values(f"{key}.", was[key], now[key])
+        elif key != "version":
+            changes += _changed_values("", {key: was[key]}, {key: now[key]})
+    return changes
+
+
+def _changes_of_entries(key: str, was: list[dict], now: list[dict]) -> list[str]:
+    what, named_by = ENTRIES[key]
+    before = {entry[named_by]: entry for entry in was}
+    after = {entry[named_by]: entry for entry in now}
+    changes = []
+    for name, entry in after.items():
+        if name in before:
+            # what a bit removes is said already
+            said = ("removes", "bands", "labels") if key == "quality" else ()
+            changes += _changed_values(f"{what} {name}: ", before[name], entry, said)
+        elif key == "labels":
+            changes.append(f"label {name} added")
+    return changes + [f"label {name} is gone" for name in before if key == "labels" and name not in after]
+
+
+def _changed_values(
+    lead: str, was: dict[str, Any], now: dict[str, Any], said: tuple[str, ...] = ()
+) -> list[str]:
+    changes = []
+    for key in {**was, **now}:
+        before, after = was.get(key), now.get(key)
+        if before == after or key in said:
+            continue
+        short = max(len(str(before)), len(str(after))) <= LONGEST_VALUE
+        effect = "; the next crossmatch takes it" if key == "match_radius_arcsec" else ""
+        changes.append(f"{lead}{key} changed" + (f" from {before!r} to {after!r}" if short else "") + effect)
+    return changes
