@@ -44,7 +44,7 @@ def ingest(
     become NULL, counted by reason; quality cuts set bits and never delete. Ctrl-C ends after the current file,
     a second Ctrl-C at once: the same command continues.
     """
-    from msacat.catalog.errors import Interrupted
+    from msacat.catalog.errors import Interrupted, printable
     from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.server.free_space import require_space
@@ -55,7 +55,7 @@ def ingest(
         require_store(conn)
         plan = plan_ingest(conn, dataset, paths, replace, max_bad_rows)
         for path in plan.skipped:
-            say(f"skipped, not a table of {dataset}: {path}")
+            say(f"skipped, not a table of {dataset}: {printable(str(path))}")
         with progress_bar(f"ingest {dataset}", total=plan.bytes) as update:
             run = rehearse_ingest if dry_run else run_ingest
             report = run(
