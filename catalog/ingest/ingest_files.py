@@ -72,13 +72,15 @@ def run_ingest(
     keep_going: bool = False,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    report: IngestReport | None = None,
 ) -> IngestReport:
     """Ingest the files of a plan, one transaction each.
 
     `should_stop` is asked between files: the report then says `interrupted`. Without `keep_going` the first
-    file that is refused ends the run (files before it stay); with it the report lists every refusal.
+    file that is refused ends the run (files before it stay); with it the report lists every refusal. A `report`
+    that is given is filled file by file, so that the caller has it where the run ends with an error.
     """
-    return _each_file(conn, plan, _ingest, keep_going, on_progress, should_stop)
+    return _each_file(conn, plan, _ingest, keep_going, on_progress, should_stop, report)
 
 
 def rehearse_ingest(
@@ -87,12 +89,13 @@ def rehearse_ingest(
     keep_going: bool = False,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    report: IngestReport | None = None,
 ) -> IngestReport:
     """Read and clean every file as `run_ingest` would, and write nothing.
 
     Clashes with rows already stored are not looked for. `bytes_stored` estimates the space.
     """
-    return _each_file(conn, plan, _rehearse, keep_going, on_progress, should_stop)
+    return _each_file(conn, plan, _rehearse, keep_going, on_progress, should_stop, report)
 
 
 def _each_file(
@@ -102,10 +105,12 @@ def _each_file(
     keep_going: bool,
     on_progress: Progress | None,
     should_stop: Callable[[], bool] | None,
+    report: IngestReport | None,
 ) -> IngestReport:
     conn.commit()  # each file has its own transaction; whatever reading came before ends here
     started = time.monotonic()
-    report = IngestReport(plan.spec.name, skipped=[printable(str(p)) for p in plan.skipped])
+    report = report or IngestReport(plan.spec.name)
+    report.skipped = [printable(str(p)) for p in plan.skipped]
     done, total = 0, plan.bytes
     for path in plan.files:
         if should_stop is not None and should_stop():
@@ -121,11 +126,15 @@ def _each_file(
             require_utf8_name(path)
             one = do(conn, plan, path, tell)
         except MsacatError as error:
-            if not keep_going or isinstance(error, StoreUnavailable | Interrupted):
+            one = FileReport(plan.spec.name, printable(str(path)), "refused", error=str(error))
+            ends = isinstance(error, StoreUnavailable | Interrupted)
+            if ends or not keep_going:
+                if not ends:
+                    report.files.append(one)
+                report.seconds = time.monotonic() - started
                 if not conn.closed:
                     _analyze(conn, plan, report)
                 raise
-            one = FileReport(plan.spec.name, printable(str(path)), "refused", error=str(error))
         one.seconds = time.monotonic() - began
         report.files.append(one)
         done += path.stat().st_size
