@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -44,7 +45,7 @@ def ingest(
     become NULL, counted by reason; quality cuts set bits and never delete. Ctrl-C ends after the current file,
     a second Ctrl-C at once: the same command continues.
     """
-    from msacat.catalog.errors import Interrupted, printable
+    from msacat.catalog.errors import Interrupted, MsacatError, printable
     from msacat.catalog.ingest.ingest_files import IngestReport, plan_ingest, rehearse_ingest, run_ingest
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.server.free_space import require_space
@@ -70,7 +71,8 @@ def ingest(
                 )
         except Exception:
             if any(f.outcome != "refused" for f in report.files):  # these are in, whatever ended the run
-                _show(report, as_json, error_follows=True)
+                with suppress(MsacatError):  # unwritable: the error that ended the run is the one to say
+                    _show(report, as_json, error_follows=True)
             raise
         free = require_space(conn, sum(f.bytes_stored for f in report.files)) if dry_run else None
     _show(report, as_json, free)

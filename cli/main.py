@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -123,5 +123,9 @@ def _interrupted(number: int, frame: object) -> None:
 
 
 def _fail(text: str, code: int) -> int:
+    with suppress(
+        MsacatError
+    ):  # results come before the error; should they be unwritable, the error is one enough
+        flush_results()
     print(f"msacat: {text}", file=sys.stderr)
     return code

@@ -15,6 +15,7 @@ from msacat.catalog.server.connect import connect
 from msacat.catalog.stream.model_ledger import find_model
 from msacat.model import sealed_folder
 
+COMMAND = [sys.executable, "-c", "import sys; from msacat.cli.main import main; sys.exit(main())"]
 MANY = "SELECT i AS source_id, i / 3.0::float8 AS x, 'star ' || i AS t FROM generate_series(1, 30000) AS i"
 
 
@@ -48,14 +49,27 @@ def test_query_into_a_file(store, msacat_at, tmp_path, suffix):
 @pytest.mark.parametrize("how", [[], ["--json"], ["--csv"]])
 @pytest.mark.parametrize("asked", ["SELECT 1 AS one", MANY])
 def test_query_into_a_full_device(store, how, asked):
-    command = [sys.executable, "-c", "import sys; from msacat.cli.main import main; sys.exit(main())"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*command, "query", asked, "--max-rows", "30000", "--dsn", store, *how],
+            [*COMMAND, "query", asked, "--max-rows", "30000", "--dsn", store, *how],
             stdout=full, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
         )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert "standard output: no space left" in done.stderr and "free space" in done.stderr
+
+
+def test_an_error_is_the_only_one_where_results_cannot_be_written(store, tmp_path):
+    """The report of an ingest that a refused file ended goes nowhere; the refusal is what is said."""
+    good, bad = tmp_path / "a.csv", tmp_path / "b.csv"
+    good.write_text("source_id,ra,dec,phot_g_mean_mag\n4000000000000000001,1,1,12.5\n")
+    bad.write_text("source_id,ra,dec,phot_g_mean_mag\n1,1\n")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "ingest", "gaia_source", str(good), str(bad), "--dsn", store],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+        )  # fmt: skip
+    assert done.returncode == 1 and f"msacat: {bad}, row 1" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
 def test_models_export_leaves_nothing(trained, msacat_at, tmp_path):
