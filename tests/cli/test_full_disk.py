@@ -16,6 +16,8 @@ from msacat.catalog.stream.model_ledger import find_model
 from msacat.model import sealed_folder
 
 COMMAND = [sys.executable, "-c", "import sys; from msacat.cli.main import main; sys.exit(main())"]
+# a result that fits the buffer is only written at the end
+BUFFERED = {"PYTHONUNBUFFERED": ""}
 MANY = "SELECT i AS source_id, i / 3.0::float8 AS x, 'star ' || i AS t FROM generate_series(1, 30000) AS i"
 
 
@@ -52,7 +54,7 @@ def test_query_into_a_full_device(store, how, asked):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, "query", asked, "--max-rows", "30000", "--dsn", store, *how],
-            stdout=full, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+            stdout=full, stderr=subprocess.PIPE, text=True, env=os.environ | BUFFERED,
         )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert "standard output: no space left" in done.stderr and "free space" in done.stderr
@@ -66,7 +68,7 @@ def test_an_error_is_the_only_one_where_results_cannot_be_written(store, tmp_pat
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [*COMMAND, "ingest", "gaia_source", str(good), str(bad), "--dsn", store],
-            stdout=full, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+            stdout=full, stderr=subprocess.PIPE, text=True, env=os.environ | BUFFERED,
         )  # fmt: skip
     assert done.returncode == 1 and f"msacat: {bad}, row 1" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
