@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def printable(text: str) -> str:
+    """A file's name as it may be printed and stored: bytes that are not UTF-8 become `\\x..`."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @dataclass(eq=False)
 class MsacatError(Exception):
     """Base of every error msacat raises on purpose; the command line prints it without a traceback.
@@ -35,7 +42,7 @@ class MsacatError(Exception):
             text += f"\n  found:    {self.found}"
         if self.next_step:
             text += f"\n  next:     {self.next_step}"
-        return text
+        return printable(text)
 
 
 class InputRejected(MsacatError):

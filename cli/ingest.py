@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -44,8 +45,8 @@ def ingest(
     become NULL, counted by reason; quality cuts set bits and never delete. Ctrl-C ends after the current file,
     a second Ctrl-C at once: the same command continues.
     """
-    from msacat.catalog.errors import Interrupted
-    from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
+    from msacat.catalog.errors import Interrupted, MsacatError, printable
+    from msacat.catalog.ingest.ingest_files import IngestReport, plan_ingest, rehearse_ingest, run_ingest
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.server.free_space import require_space
     from msacat.cli.stop_signal import StopSignal
@@ -55,24 +56,29 @@ def ingest(
         require_store(conn)
         plan = plan_ingest(conn, dataset, paths, replace, max_bad_rows)
         for path in plan.skipped:
-            say(f"skipped, not a table of {dataset}: {path}")
-        with progress_bar(f"ingest {dataset}", total=plan.bytes) as update:
-            run = rehearse_ingest if dry_run else run_ingest
-            report = run(
-                conn,
-                plan,
-                keep_going=keep_going,
-                on_progress=lambda done, total, note: update(done, total, note),
-                should_stop=stop.asked,
-            )
+            say(f"skipped, not a table of {dataset}: {printable(str(path))}")
+        report = IngestReport(dataset)
+        try:
+            with progress_bar(f"ingest {dataset}", total=plan.bytes) as update:
+                run = rehearse_ingest if dry_run else run_ingest
+                run(
+                    conn,
+                    plan,
+                    keep_going=keep_going,
+                    on_progress=lambda done, total, note: update(done, total, note),
+                    should_stop=stop.asked,
+                    report=report,
+                )
+        except Exception:
+            if any(f.outcome != "refused" for f in report.files):  # these are in, whatever ended the run
+                with suppress(MsacatError):  # unwritable: the error that ended the run is the one to say
+                    _show(report, as_json, error_follows=True)
+            raise
         free = require_space(conn, sum(f.bytes_stored for f in report.files)) if dry_run else None
-    if as_json:
-        print_json({**vars(report), "files": report.files, "rows_kept": report.rows_kept, "bytes_free": free})
-    else:
-        _print(report)
-        if dry_run:
-            need = sum(f.bytes_stored for f in report.files)
-            say(f"needs about {_size(need)}" + (f" of {_size(free)} free" if free is not None else ""))
+    _show(report, as_json, free)
+    if dry_run and not as_json:
+        need = sum(f.bytes_stored for f in report.files)
+        say(f"needs about {_size(need)}" + (f" of {_size(free)} free" if free is not None else ""))
     if report.interrupted:
         raise Interrupted(
             f"stopped after {len(report.files)} of {len(plan.files)} files",
@@ -82,7 +88,14 @@ def ingest(
         raise typer.Exit(1)
 
 
-def _print(report) -> None:
+def _show(report, as_json: bool, free: int | None = None, error_follows: bool = False) -> None:
+    if as_json:
+        print_json({**vars(report), "files": report.files, "rows_kept": report.rows_kept, "bytes_free": free})
+    else:
+        _print(report, error_follows)
+
+
+def _print(report, error_follows: bool) -> None:
     print_table(
         ["file", "outcome", "rows read", "kept", "rejected", "values made NULL", "unused columns", "seconds"],
         [
@@ -92,9 +105,9 @@ def _print(report) -> None:
         ],
     )  # fmt: skip
     for f in report.files:
-        if f.error:
+        if f.error and not error_follows:
             say(f"refused: {f.error}")
-        elif f.values_nulled:
+        if f.values_nulled:
             say(f"{f.path.rsplit('/', 1)[-1]}: made NULL: {_counts(f.values_nulled)}")
         if f.incomplete:
             say(

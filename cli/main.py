@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -16,7 +16,8 @@ import typer
 from typer.core import TyperGroup
 
 from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable
-from msacat.cli.output import be_quiet
+from msacat.catalog.write_errors import full_disk
+from msacat.cli.output import be_quiet, flush_results
 
 # Verb -> one-line reason for its place. Each module has `register(app)`.
 VERBS = (
@@ -74,9 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
     be_quiet(False)
     try:
         with _signals():
-            app(args=arguments, prog_name="msacat")
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
+            try:
+                app(args=arguments, prog_name="msacat")
+            except SystemExit as done:
+                flush_results()
+                return done.code if isinstance(done.code, int) else int(done.code is not None)
     except MsacatError as error:
         return _fail(str(error), error.exit_code)
     except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
@@ -84,6 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
             f"the server: {str(error).strip()}\n  next:     msacat doctor", StoreUnavailable.exit_code
         )
     except OSError as error:
+        if error.filename is None and (full := full_disk(error)):
+            return _fail(
+                f"no space left to write: {full.strerror}\n"
+                "  next:     free space where this command writes, and in the folder of temporary files (TMPDIR)",
+                MsacatError.exit_code,
+            )
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}", MsacatError.exit_code)
@@ -114,5 +123,9 @@ def _interrupted(number: int, frame: object) -> None:
 
 
 def _fail(text: str, code: int) -> int:
+    with suppress(
+        MsacatError
+    ):  # results come before the error; should they be unwritable, the error is one enough
+        flush_results()
     print(f"msacat: {text}", file=sys.stderr)
     return code

@@ -18,6 +18,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from msacat.catalog.errors import MsacatError
+from msacat.catalog.write_errors import written_to
+
 # Results: never wrapped to the terminal's width when piped.
 _stdout = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -52,9 +55,39 @@ def say_at_once(text: str) -> None:
     os.write(descriptor, ("\n" + line if sys.stderr.isatty() else line).encode())  # not into a progress bar
 
 
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """A block that prints results: MsacatError where they cannot be written. What is left in the buffer is dropped."""
+    try:
+        with written_to("standard output"):
+            yield
+    except MsacatError as error:
+        if isinstance(error.__cause__, OSError):
+            _drop_unwritten()
+        raise
+
+
+def flush_results() -> None:
+    """Everything printed is written: what cannot be is the command's error, not the interpreter's."""
+    with standard_output():
+        sys.stdout.flush()
+
+
+def _drop_unwritten() -> None:
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file: a test reads along
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def print_json(data: Any) -> None:
     """One JSON document on stdout; integers beyond 2^53 (source_id) as strings, so that no reader rounds them."""
-    sys.stdout.write(json.dumps(_jsonable(data), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(_jsonable(data), indent=2, ensure_ascii=False)
+    with standard_output():
+        sys.stdout.write(text + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
@@ -99,7 +132,8 @@ def print_line(text: str) -> None:
     if _stdout.is_terminal:
         _stdout.print(text, markup=False)
     else:
-        sys.stdout.write(text + "\n")
+        with standard_output():
+            sys.stdout.write(text + "\n")
 
 
 @contextmanager
@@ -117,6 +151,38 @@ def progress_bar(label: str, total: float | None = None) -> Iterator[Any]:
             bar.update(task, total=total, completed=done, note=note)  # total None leaves it as it is
 
         yield update
+
+
+def one_type_a_column(
+    columns: Sequence[str], types: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> list[list]:
+    """Rows for `print_json` in which a column of whole numbers is numbers throughout, or strings throughout.
+
+    Strings where any of its numbers is beyond what JSON's readers hold exactly; a source_id always.
+    """
+    values = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
+    for i, (name, kind) in enumerate(zip(columns, types, strict=True)):
+        if kind.removesuffix("[]") in ("int8", "numeric") and (
+            name.endswith("source_id") or any(map(_beyond_json, values[i]))
+        ):
+            values[i] = [_digits(value) for value in values[i]]
+    return [list(row) for row in zip(*values, strict=True)]
+
+
+def _beyond_json(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_beyond_json, value))
+    if isinstance(value, Decimal) and not (value.is_finite() and value == value.to_integral_value()):
+        return False
+    return value is not None and abs(value) >= LARGEST_EXACT_IN_JSON
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_digits(item) for item in value]
+    if value is None or (isinstance(value, Decimal) and not value.is_finite()):
+        return None
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 def _jsonable(value: Any) -> Any:
@@ -140,6 +206,8 @@ def _jsonable(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, bytes):
+        return rf"\x{value.hex()}"  # as PostgreSQL writes it
     if hasattr(value, "item"):
         return _jsonable(value.item())
     return str(value)

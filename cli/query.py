@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from msacat.cli.options import AsJson, Dsn
-from msacat.cli.output import print_json, print_records, say
+from msacat.cli.output import one_type_a_column, print_json, print_records, say, standard_output
 
 
 def register(app: typer.Typer) -> None:
@@ -74,18 +74,20 @@ def query(
         say(f"{len(result.rows)} rows in {out}")
     elif as_json:
         result.require_distinct_names()
-        rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+        typed = one_type_a_column(result.columns, result.types, result.rows)
+        rows = [dict(zip(result.columns, row, strict=True)) for row in typed]
         print_json({"columns": result.columns, "rows": rows, "truncated": result.truncated})
     elif as_csv:
         if arrays := array_columns(result):
             raise UsageError(
                 "CSV cannot hold arrays", found=", ".join(arrays), next_step="--out FILE.parquet, or --json"
             )
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(result.columns)
-        writer.writerows(
-            [as_text(v) if isinstance(v, dict | list) else v for v in row] for row in result.rows
-        )
+        with standard_output():
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(result.columns)
+            writer.writerows(
+                [as_text(v) if isinstance(v, dict | list | bytes) else v for v in row] for row in result.rows
+            )
     else:
         shown = [tuple(map(_short, row, result.types)) for row in result.rows]
         print_records(result.columns, shown)
@@ -100,6 +102,8 @@ def _short(value: object, kind: str) -> object:
     if isinstance(value, list):
         shown = ", ".join(str(_short(item, kind[:-2])) for item in value[: 3 if len(value) > 4 else None])
         return "{" + shown + (f", … {len(value)}}}" if len(value) > 4 else "}")
+    if isinstance(value, bytes):
+        return rf"\x{value.hex()}"
     if isinstance(value, float):
         return f"{value:.6g}" if kind == "float4" else f"{value:.10g}"  # positions to a milliarcsecond
     return value

@@ -97,7 +97,7 @@ def train(
                 job = _new_job(conn, name, config, where, split)
             conn.commit()  # the lock stays; no transaction is kept open for hours
             try:
-                with resumable(lambda: f"msacat train --name {name} --resume"):
+                with resumable(lambda: f"msacat train --name {name} --resume", job.folder):
                     if job.to_pack:
                         with progress_bar("pack stars") as update:
                             counts = pack_blocks(dsn, job.model_id, job.features, job.split_id, job.config.seed,

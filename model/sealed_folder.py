@@ -21,6 +21,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.write_errors import written_to
 
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
@@ -76,13 +77,20 @@ def read_sealed(folder: Path) -> tuple[dict[str, Tensor], dict[str, dict | str]]
 
 
 def copy_sealed(source: Path, target: Path) -> None:
-    """Copy a sealed folder, and nothing that its manifest does not list."""
+    """Copy a sealed folder, and nothing that its manifest does not list; a folder made for it stays only if whole."""
     manifest = _manifest(source)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / MANIFEST).unlink(missing_ok=True)
-    for name, entry in manifest.items():
-        _write(target / name, _read(source, name, entry))
-    _write(target / MANIFEST, json.dumps({"format": FORMAT, "files": manifest}, indent=1).encode())
+    made = not target.exists()
+    try:
+        with written_to(target):
+            target.mkdir(parents=True, exist_ok=True)
+            (target / MANIFEST).unlink(missing_ok=True)
+            for name, entry in manifest.items():
+                _write(target / name, _read(source, name, entry))
+            _write(target / MANIFEST, json.dumps({"format": FORMAT, "files": manifest}, indent=1).encode())
+    except BaseException:
+        if made:
+            shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def manifest_sha256(folder: Path) -> str:

@@ -9,6 +9,7 @@ from psycopg import Connection
 
 from msacat.catalog.enrich.write_enriched import RunRequest
 from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.read.input_file import require_regular_file
 from msacat.catalog.read.read_survey_file import open_survey_file
 from msacat.catalog.stream.model_ledger import ModelRow, find_model
 
@@ -18,6 +19,7 @@ def read_ids(path: Path) -> list[int]:
 
     Raises InputRejected naming the row of an id that is no exact integer.
     """
+    require_regular_file(path)
     first = (
         path.read_text(encoding="utf-8", errors="replace")[:64].strip() if path.suffix in ("", ".txt") else ""
     )

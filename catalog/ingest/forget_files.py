@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from psycopg import Connection
 
-from msacat.catalog.errors import UsageError
+from msacat.catalog.errors import UsageError, printable
 from msacat.catalog.ingest.ingest_ledger import files_lock, files_that_skipped, remove_files, stale_names
 from msacat.catalog.ingest.replace_relation import replace_relation
+from msacat.catalog.read.input_file import is_utf8_name
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.survey_table import create_table
@@ -52,10 +53,11 @@ def forget(conn: Connection, target: str, dataset: str | None = None) -> list[Fo
 
 def _files_called(conn: Connection, target: str, dataset: str | None) -> tuple[str, list[int], list[str]]:
     """(survey, file_ids, paths)"""
+    names = {target, os.path.abspath(target), os.path.realpath(target)}
     rows = conn.execute(
         "SELECT survey, file_id, path FROM msacat.files "
         "WHERE (path = ANY(%s) OR file_id::text = %s) AND (%s::text IS NULL OR survey = %s) ORDER BY file_id",
-        [[target, os.path.abspath(target), os.path.realpath(target)], target, dataset, dataset],
+        [sorted(filter(is_utf8_name, names)), printable(target), dataset, dataset],
     ).fetchall()
     conn.commit()
     surveys = sorted({row[0] for row in rows})

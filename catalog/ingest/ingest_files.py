@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from psycopg import Connection, sql
 
-from msacat.catalog.errors import InputRejected, Interrupted, MsacatError, StoreUnavailable
+from msacat.catalog.errors import InputRejected, Interrupted, MsacatError, StoreUnavailable, printable
 from msacat.catalog.ingest.bind_columns import bind_columns
 from msacat.catalog.ingest.clean_values import Cleaner
 from msacat.catalog.ingest.ingest_ledger import (
@@ -30,6 +30,7 @@ from msacat.catalog.ingest.ingest_ledger import (
 from msacat.catalog.ingest.merge_repeats import merge_staged, staging_table
 from msacat.catalog.ingest.plan_ingest import IngestPlan, plan_ingest
 from msacat.catalog.read.checksums import file_checksums, stored_checksum
+from msacat.catalog.read.input_file import require_utf8_name
 from msacat.catalog.read.read_survey_file import SurveyFile, open_survey_file
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.copy_batches import copy_batches
@@ -71,13 +72,15 @@ def run_ingest(
     keep_going: bool = False,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    report: IngestReport | None = None,
 ) -> IngestReport:
     """Ingest the files of a plan, one transaction each.
 
     `should_stop` is asked between files: the report then says `interrupted`. Without `keep_going` the first
-    file that is refused ends the run (files before it stay); with it the report lists every refusal.
+    file that is refused ends the run (files before it stay); with it the report lists every refusal. A `report`
+    that is given is filled file by file, so that the caller has it where the run ends with an error.
     """
-    return _each_file(conn, plan, _ingest, keep_going, on_progress, should_stop)
+    return _each_file(conn, plan, _ingest, keep_going, on_progress, should_stop, report)
 
 
 def rehearse_ingest(
@@ -86,12 +89,13 @@ def rehearse_ingest(
     keep_going: bool = False,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
+    report: IngestReport | None = None,
 ) -> IngestReport:
     """Read and clean every file as `run_ingest` would, and write nothing.
 
     Clashes with rows already stored are not looked for. `bytes_stored` estimates the space.
     """
-    return _each_file(conn, plan, _rehearse, keep_going, on_progress, should_stop)
+    return _each_file(conn, plan, _rehearse, keep_going, on_progress, should_stop, report)
 
 
 def _each_file(
@@ -101,10 +105,12 @@ def _each_file(
     keep_going: bool,
     on_progress: Progress | None,
     should_stop: Callable[[], bool] | None,
+    report: IngestReport | None,
 ) -> IngestReport:
     conn.commit()  # each file has its own transaction; whatever reading came before ends here
     started = time.monotonic()
-    report = IngestReport(plan.spec.name, skipped=[str(p) for p in plan.skipped])
+    report = report or IngestReport(plan.spec.name)
+    report.skipped = [printable(str(p)) for p in plan.skipped]
     done, total = 0, plan.bytes
     for path in plan.files:
         if should_stop is not None and should_stop():
@@ -113,17 +119,22 @@ def _each_file(
 
         def tell(words: str, done: int = done, name: str = path.name) -> None:
             if on_progress is not None:
-                on_progress(done, total, f"{name}: {words}")
+                on_progress(done, total, f"{printable(name)}: {words}")
 
         began = time.monotonic()
         try:
+            require_utf8_name(path)
             one = do(conn, plan, path, tell)
         except MsacatError as error:
-            if not keep_going or isinstance(error, StoreUnavailable | Interrupted):
+            one = FileReport(plan.spec.name, printable(str(path)), "refused", error=str(error))
+            ends = isinstance(error, StoreUnavailable | Interrupted)
+            if ends or not keep_going:
+                if not ends:
+                    report.files.append(one)
+                report.seconds = time.monotonic() - started
                 if not conn.closed:
                     _analyze(conn, plan, report)
                 raise
-            one = FileReport(plan.spec.name, str(path), "refused", error=str(error))
         one.seconds = time.monotonic() - began
         report.files.append(one)
         done += path.stat().st_size

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from psycopg import Connection
 
-from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.errors import InputRejected, UsageError, printable
 from msacat.catalog.ingest.bind_columns import TEXT_FORMATS, published_names
 from msacat.catalog.read.read_survey_file import open_survey_file
 from msacat.catalog.store.register_survey import find_spec
@@ -137,9 +137,11 @@ def _is_table(path: Path, spec: SurveySpec) -> bool:
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+    """Links resolved. A pipe keeps the name it was given, since the shell's leads to no file: its reader refuses it."""
+    resolved = Path(os.path.realpath(path))
+    return resolved if resolved.exists() else Path(os.path.abspath(path))
 
 
 def _listing(paths: list[Path]) -> str:
-    names = [p.name for p in paths[:5]]
+    names = [printable(p.name) for p in paths[:5]]
     return ", ".join(names) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")

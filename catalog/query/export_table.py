@@ -6,6 +6,7 @@ holds NULL becomes a small integer), empty in CSV. Arrays have no NULL of their 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -19,6 +20,7 @@ import numpy as np
 from msacat.catalog.errors import UsageError
 from msacat.catalog.query.query_stars import QueryResult
 from msacat.catalog.store.column_comments import Described
+from msacat.catalog.write_errors import written_to
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,11 +62,12 @@ def export(result: QueryResult, about: Mapping[str, Described], path: Path) -> N
                          expected=".parquet, .fits, .vot or .ecsv")  # fmt: skip
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        if kind == "parquet":
-            _parquet(result, about, temporary)
-        else:
-            _write_table(_table(result, about, kind), temporary, kind)
-        os.replace(temporary, path)
+        with written_to(path):
+            if kind == "parquet":
+                _parquet(result, about, temporary)
+            else:
+                _write_table(_table(result, about, kind), temporary, kind)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -116,7 +119,9 @@ def _plain(value: Any, kind: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value of a type that files have no number for."""
+    """A value of a type that files have no number for; bytes as PostgreSQL writes them."""
+    if isinstance(value, bytes):
+        return rf"\x{value.hex()}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
@@ -146,7 +151,9 @@ def _write_table(table: Table, path: Path, file_format: str) -> None:
                 hdu.header[f"TUCD{i}"] = column.meta["ucd"]
             if one_line:  # a header holds one line of ASCII
                 hdu.header[f"TCOMM{i}"] = one_line.encode("ascii", "replace").decode()
-        hdu.writeto(path)
+        whole = io.BytesIO()  # written to a file, numpy would hide why a disk took only a part
+        hdu.writeto(whole)
+        path.write_bytes(whole.getbuffer())
 
 
 def _is_fits_unit(unit: str) -> bool:

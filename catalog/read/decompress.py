@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 from isal import isal_zlib  # Intel's inflate: half of zlib's time
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.read.input_file import require_regular_file
 
 GZIP_MAGIC = b"\x1f\x8b"
 #: bytes; what stays in the cache is inflated fastest. Also the most one step may produce, whatever the ratio.
@@ -22,7 +23,8 @@ T = TypeVar("T")
 
 
 def raw_chunks(path: Path) -> Iterator[bytes]:
-    """The file's stored bytes. Raises InputRejected if it cannot be opened."""
+    """The file's stored bytes. Raises InputRejected if it is no regular file or cannot be opened."""
+    require_regular_file(path)
     try:
         with open(path, "rb") as file:
             while chunk := file.read(CHUNK):
@@ -113,6 +115,7 @@ def read_ahead(items: Iterator[T], ahead: int = 1) -> Generator[T]:
 
 def seekable_content(path: Path) -> BinaryIO:
     """The content as a real file: itself, or for .gz a copy in the temporary folder (TMPDIR), gone when closed."""
+    require_regular_file(path)
     with open(path, "rb") as file:
         if file.read(2) != GZIP_MAGIC:
             return open(path, "rb")

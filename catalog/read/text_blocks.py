@@ -31,6 +31,8 @@ class Digest(Protocol):
 
 
 _BLANK_LINE = re.compile(rb"^\r?$", re.MULTILINE)
+_LINE_END = re.compile(rb"\r\n|\n|\r")  # a carriage return ends a line to Arrow
+_ASCII_ALONE = bytes(range(128)) + b"?" * 128
 
 
 def line_blocks(
@@ -187,11 +189,17 @@ class BlockParser:
         rows = _count_rows(block)
         if rows == 0:
             return ParsedBlock(pa.table({n: pa.array([], k) for n, k in self.wanted.items()}), [])
+        as_bytes = dict.fromkeys(self.wanted, pa.binary())
+        # Arrow decodes a malformed line before it asks what to do with it. Where that could fail it first reads a twin
+        # in ASCII, with the same cells, and then the block without the lines that the twin showed to be malformed.
+        decodable = _is_utf8(block)
         try:
-            table = self._read(block, dict.fromkeys(self.wanted, pa.binary()), on_bad_row)
+            table = self._read(block if decodable else block.translate(_ASCII_ALONE), as_bytes, on_bad_row)
+            if not decodable and table.num_rows + len(skipped) == rows:
+                table = self._read(_without_rows(block, skipped), as_bytes, on_bad_row)
         except pa.ArrowInvalid:
             if ragged:
-                raise self._ragged(ragged[0], first_row) from None
+                raise self._ragged(ragged[0], block, first_row) from None
             raise self._open_quote(block, first_row) from None
         if table.num_rows + len(skipped) != rows:
             raise self._open_quote(block, first_row)
@@ -225,14 +233,20 @@ class BlockParser:
     def _place(self, name: str, row_of: Callable[[int], int]) -> Place:
         return Place(str(self.path), name, row_of)
 
-    def _ragged(self, row: pa_csv.InvalidRow, first_row: int) -> InputRejected:
+    def _ragged(self, row: pa_csv.InvalidRow, block: bytes, first_row: int) -> InputRejected:
+        text = row.text
+        for line in _full_lines(block)[row.number - 1 : row.number]:
+            if (
+                line.translate(_ASCII_ALONE).decode() == text
+            ):  # it was the twin's: the line as it is in the file
+                text = line.decode("utf-8", "backslashreplace")
         more = "" if self.max_bad_rows == 0 else f", and {self.max_bad_rows} bad rows were allowed"
         return InputRejected(
             "the line is malformed" + more,
             file=str(self.path),
             row=first_row + row.number - 1,
             expected=f"{row.expected_columns} columns",
-            found=f"{row.actual_columns} columns: {row.text[:60]!r}",
+            found=f"{row.actual_columns} columns: {text[:60]!r}",
             next_step=f"{DOWNLOAD_AGAIN}, or allow a few such lines with --max-bad-rows",
         )
 
@@ -248,6 +262,24 @@ class BlockParser:
             found="an odd number of quotes or a stray carriage return",
             next_step=DOWNLOAD_AGAIN,
         )
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _full_lines(block: bytes) -> list[bytes]:
+    """Lines that are not blank, as Arrow counts rows."""
+    return [line for line in _LINE_END.split(block) if line]
+
+
+def _without_rows(block: bytes, rows: list[int]) -> bytes:
+    dropped = set(rows)
+    return b"\n".join(line for i, line in enumerate(_full_lines(block)) if i not in dropped)
 
 
 def _count_lines(block: bytes) -> int:

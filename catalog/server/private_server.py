@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
@@ -27,7 +28,7 @@ from msacat.catalog.server.postgres_binaries import (
     no_binaries,
 )
 from msacat.catalog.server.postmaster_pid import Postmaster, read_postmaster
-from msacat.catalog.server.server_account import give_to, run_as, server_account
+from msacat.catalog.server.server_account import account_name, give_to, run_as, server_account
 from msacat.catalog.server.server_settings import server_settings
 
 PORT = 5432
@@ -282,23 +283,32 @@ class PrivateServer:
 
     def _require_access(self) -> None:
         """The folder of another account's server can neither be read nor started."""
-        elsewhere = "use one of your own: export MSACAT_HOME=$HOME/.local/share/msacat"
-        try:
-            owner = self.folder.stat().st_uid
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StoreUnavailable(
-                f"The server's folder cannot be read: {error.strerror}.",
-                file=str(self.folder),
-                next_step=elsewhere,
-            ) from error
-        if os.geteuid() not in (0, owner):
-            raise StoreUnavailable(
-                f"This private server belongs to the account {pwd.getpwuid(owner).pw_name!r}.",
-                file=str(self.folder),
-                next_step=f"run msacat from that account or as root, or {elsewhere}",
-            )
+        elsewhere = (
+            "use one of your own: export MSACAT_HOME=$HOME/.local/share/msacat; or another server: MSACAT_DSN"
+        )
+        owner = None
+        # One may enter the folder and not the data in it.
+        for place in (self.folder, self.data_folder, self.data_folder / "PG_VERSION"):
+            try:
+                owner = place.stat().st_uid
+                unreadable = None if os.access(place, os.R_OK) else os.strerror(errno.EACCES)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                unreadable = error.strerror
+            if owner is not None and os.geteuid() not in (0, owner):
+                raise StoreUnavailable(
+                    f"This private server belongs to the account {account_name(owner)!r}.",
+                    file=str(self.folder),
+                    next_step=f"run msacat from that account or as root, or {elsewhere}",
+                )
+            if unreadable is not None:
+                whose = "" if owner is None else f" (it belongs to the account {account_name(owner)!r})"
+                raise StoreUnavailable(
+                    f"The server's folder cannot be read: {unreadable}{whose}.",
+                    file=str(place),
+                    next_step=elsewhere,
+                )
 
     def _require_traversable(self, target: Path) -> None:
         account = self._account()

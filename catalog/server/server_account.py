@@ -28,6 +28,14 @@ def server_account(data_folder: Path) -> pwd.struct_passwd:
         ) from None
 
 
+def account_name(uid: int) -> str:
+    """The account's name, or its number where this machine knows no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def run_as(
     account: pwd.struct_passwd, programs: Path, *command: str | Path, given: str = ""
 ) -> subprocess.CompletedProcess[str]:

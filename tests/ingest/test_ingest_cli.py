@@ -59,6 +59,24 @@ def test_exit_codes(msacat, write_csv, gaia_rows):
     assert main(["ingest", "gaia_source", str(good), "--dsn", "host=/nowhere dbname=x"]) == 3
 
 
+def test_a_refused_file_does_not_hide_those_that_went_in(msacat, write_csv, gaia_rows):
+    """The report of what is in the store comes first, then the error that ended the run."""
+    files = [
+        write_csv(f"{name}.csv", gaia_rows(2, start=start)) for name, start in (("a", 1), ("b", 5), ("c", 9))
+    ]
+    bad = files[1]
+    bad.write_text(bad.read_text() + "1,2\n")
+    code, out, err = msacat("ingest", "gaia_source", *files)
+    assert code == 1 and "a.csv" in out and "refused" in out and "c.csv" not in out
+    assert err.count("row 3") == 1 and "msacat: " in err
+    code, out, err = msacat("ingest", "gaia_source", files[2], bad, "--json")
+    assert code == 1 and "row 3" in err
+    assert [(f["outcome"], f["rows_kept"]) for f in json.loads(out)["files"]] == [
+        ("ingested", 2),
+        ("refused", 0),
+    ]
+
+
 def test_verify_and_forget(msacat, store, write_csv, gaia_rows):
     path = write_csv("a.csv", gaia_rows(3))
     assert msacat("ingest", "gaia_source", path)[0] == 0

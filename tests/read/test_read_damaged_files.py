@@ -174,6 +174,36 @@ def test_as_many_bad_rows_as_allowed_are_skipped_and_counted(tmp_path):
     assert "3 bad rows were allowed" in str(refused.value)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_malformed_line_may_hold_bytes_that_are_not_utf8(tmp_path):
+    """Arrow cannot decode such a line; it is named, and may be skipped, like any other."""
+    rows = rows_of(5000)
+    rows[4] = "ODD"
+    rows[4000] = "5,1.5,\u00e9,True"
+    path = write(tmp_path / "odd.csv", rows)
+    path.write_bytes(path.read_bytes().replace(b"ODD", b"caf\xe9,1,2"))
+    with (
+        open_survey_file(path) as file,
+        pytest.raises(InputRejected, match="the line is malformed") as refused,
+    ):
+        list(file.batches(WANTED))
+    assert (refused.value.row, refused.value.expected) == (5, "4 columns")
+    assert (
+        "3 columns" in refused.value.found and "caf" in refused.value.found and "xe9" in refused.value.found
+    )
+    with open_survey_file(path, max_bad_rows=1) as file:
+        table = pa.Table.from_batches([batch for _, batch in file.batches(WANTED)])
+        assert file.rows_bad == 1
+    assert table["source_id"].to_pylist() == [5 if i == 4000 else 10**15 + i for i in range(5000) if i != 4]
+    assert table["flag"][3999].as_py() == "\u00e9"
+    path.write_bytes(path.read_bytes() + b'7,1.5,"caf\xe9,True\n8,1.5,000,True\n')
+    with (
+        open_survey_file(path, max_bad_rows=9) as file,
+        pytest.raises(InputRejected, match="inside a quoted"),
+    ):
+        list(file.batches(WANTED))
+
+
 def test_an_unreadable_cell_is_no_bad_row(tmp_path):
     """Only lines of the wrong shape may be skipped: a cell that cannot be read means a wrong file or column."""
     rows = rows_of(100)
