@@ -15,8 +15,7 @@ import psycopg
 import typer
 from typer.core import TyperGroup
 
-from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable
-from msacat.catalog.write_errors import full_disk
+from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable, full_disk
 from msacat.cli.output import be_quiet, flush_results
 
 # Verb -> one-line reason for its place. Each module has `register(app)`.

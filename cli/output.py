@@ -18,8 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from msacat.catalog.errors import MsacatError
-from msacat.catalog.write_errors import written_to
+from msacat.catalog.errors import MsacatError, written_to
 
 # Results: never wrapped to the terminal's width when piped.
 _stdout = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from msacat.catalog.errors import Interrupted, StoreUnavailable
-from msacat.catalog.write_errors import full_disk
+from msacat.catalog.errors import Interrupted, StoreUnavailable, full_disk
 
 
 @contextmanager

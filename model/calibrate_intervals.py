@@ -85,9 +85,9 @@ class Calibration:
 
     @staticmethod
     def from_json(data: dict) -> Calibration:
-        arrays = {k: np.asarray(data[k]) for k in Calibration.__dataclass_fields__}
+        arrays = {k: np.asarray(data[k]) for k in Calibration.__dataclass_fields__ if k != "noise_xp"}
         arrays["label_VLX"] = arrays["label_VLX"].reshape(2, -1, 2)  # JSON forgets the shape of no labels
-        return Calibration(**arrays | {"noise_xp": float(data["noise_xp"])})
+        return Calibration(**arrays, noise_xp=float(data["noise_xp"]))
 
 
 def holds(d: np.ndarray, sd: np.ndarray, var: np.ndarray, factor_V: np.ndarray) -> np.ndarray:

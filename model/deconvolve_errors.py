@@ -182,8 +182,8 @@ def refine_noise(of: Residuals, kind_N: np.ndarray, near: float) -> float:
         for a in (of.d_N, of.sd_N, of.var_N, of.common_N)
     )
     published_N, common_N = (var_N - common_N).clamp_min(0), torch.minimum(common_N, var_N)
-    kinds, place_N = np.unique(kind_N, return_inverse=True)
-    place_N = torch.as_tensor(place_N)
+    kinds, place = np.unique(kind_N, return_inverse=True)
+    place_N = torch.as_tensor(place)
     weight_J = Errors.of_nobody().weight_J[:-1]
     likely = weight_J > LEAST_WEIGHT  # the widths that sigmas about right ask for
     log_weight_J = torch.as_tensor(np.log(weight_J[likely] / weight_J[likely].sum()))

@@ -20,8 +20,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from msacat.catalog.errors import InputRejected
-from msacat.catalog.write_errors import written_to
+from msacat.catalog.errors import InputRejected, written_to
 
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msacat.catalog.errors import UsageError
+from msacat.catalog.errors import UsageError, written_to
 from msacat.catalog.query.query_stars import QueryResult
 from msacat.catalog.store.column_comments import Described
-from msacat.catalog.write_errors import written_to
 
 if TYPE_CHECKING:
     import pyarrow as pa
