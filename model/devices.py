@@ -15,9 +15,13 @@ from torch import Tensor
 
 from msacat.catalog.errors import UsageError
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """`auto` takes CUDA where there is one. UsageError if `cuda` is asked and absent."""
+    """`auto` takes CUDA where there is one. UsageError for another word, and if `cuda` is asked and absent."""
+    if wanted not in DEVICES:
+        raise UsageError("unknown device", expected=", ".join(DEVICES), found=wanted)
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

@@ -11,6 +11,7 @@ from typing import Protocol
 from msacat.catalog.errors import UsageError
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
+from msacat.model.devices import DEVICES
 from msacat.model.hide_features import HidingPolicy
 
 PARTS = ("train", "calibrate", "test")
@@ -76,7 +77,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be positive", found=str(value))
-        for name, allowed in (("device", ("auto", "cpu", "cuda")), ("bf16", ("auto", "on", "off"))):
+        for name, allowed in (("device", DEVICES), ("bf16", ("auto", "on", "off"))):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"unknown {name}", expected=", ".join(allowed), found=getattr(self, name))
 
