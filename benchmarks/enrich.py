@@ -43,15 +43,15 @@ def ours(server: TemporaryServer, n: int, folder: Path) -> Side:
 
 
 def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
-    mine = Ours(made_up_store(server, size.enriched), folder)
+    mine = Ours(made_up_store(server, size.stars), folder)
     memory = 0.0
     if size.measure_memory:
         few, memory = (
             peak_mb(_enrich, mine.store.dsn, mine.model_id, mine.folder, f"s.source_id <= {last}")
-            for last in (mine.store.source_id[size.enriched // 20], mine.store.source_id[size.enriched // 4])
+            for last in (mine.store.source_id[size.stars // 50], mine.store.source_id[size.stars // 10])
         )
         assert memory < 1.25 * few, f"{memory:.0f} MB for five times the stars that take {few:.0f} MB"
-    return compare(STAGE, WORK, size.enriched, mine.side(), [_forward_alone(mine)], size.rounds, memory)
+    return compare(STAGE, WORK, size.stars, mine.side(), [_forward_alone(mine)], size.rounds, memory)
 
 
 class Ours:

@@ -26,8 +26,7 @@ class Size:
     xp: int  # spectra with correlations, some 30 kB of text each
     gaia: int  # crossmatch: stars
     survey: int  # crossmatch: objects of the survey
-    stars: int  # stars of the store that is streamed and learned from; embeddings searched
-    enriched: int  # stars: so many that three rounds of both sides take minutes, not a quarter of an hour
+    stars: int  # stars of the store that is streamed, learned from and enriched; embeddings searched
     steps: int  # training steps timed
     batches: tuple[int, ...]  # stars a step: the default model's batch, the published runs' batch
     query_stars: int  # stars of the store that is asked
@@ -36,10 +35,8 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(1, 2_000, 500, 20, 4_000, 2_000, 3_000, 3_000, 2, (64,), 5_000, 5, False),
-    "small": Size(
-        3, 100_000, 20_000, 1_000, 100_000, 50_000, 50_000, 50_000, 6, (256, 1024), 100_000, 50, True
-    ),
+    "tiny": Size(1, 2_000, 500, 20, 4_000, 2_000, 3_000, 2, (64,), 5_000, 5, False),
+    "small": Size(3, 100_000, 20_000, 1_000, 100_000, 50_000, 50_000, 6, (256, 1024), 100_000, 50, True),
     "full": Size(
         3,
         2_000_000,
@@ -48,7 +45,6 @@ SIZES = {
         2_000_000,
         1_000_000,
         1_000_000,
-        400_000,
         10,
         (256, 1024),
         5_000_000,

@@ -69,7 +69,7 @@ def page(speed: list[dict], growth: dict, profile: dict, equal: dict) -> str:
         "`crossmatch` do less: none moves the stars to each object's epoch, none looks for mutual pairs, astropy and LSDB",
         "find their catalogues in memory and write nothing. GaiaXPy's reader does more: it makes matrices of the correlations,",
         "which msacat reads past. `ingest` fills an empty store; the file after the first writes a log and finds indexes",
-        f"there{_next_file(speed)}.{_enriched(speed)}",
+        f"there{_next_file(speed)}.",
         "",
         "A wrong result ends the benchmark. Judged after every run: ingested rows bit by bit, spectra number by number",
         "(GaiaXPy's up to rounding, of parsing alone the ids, of counting the count); of a crossmatch that 98.5 % of the",
@@ -239,13 +239,6 @@ def _next_file(speed: list[dict]) -> str:
     return (
         " (not timed yet)" if found is None else f": {1 / found['ratio']:.2f} times the first file's seconds"
     )
-
-
-def _enriched(speed: list[dict]) -> str:
-    rows = next(r["rows"] for r in speed if r["stage"] == "enrich")
-    if rows >= 1_000_000:
-        return ""
-    return f" The bar of `enrich` speaks of a million stars; {rows:,} are timed, to have rounds of them in minutes."
 
 
 def _earlier(speed: list[dict]) -> list[str]:

@@ -46,7 +46,8 @@ def ingest(
     a second Ctrl-C at once: the same command continues.
     """
     from msacat.catalog.errors import Interrupted, MsacatError, printable
-    from msacat.catalog.ingest.ingest_files import IngestReport, plan_ingest, rehearse_ingest, run_ingest
+    from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
+    from msacat.catalog.ingest.ingest_report import IngestReport
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.server.free_space import require_space
     from msacat.cli.stop_signal import StopSignal

@@ -34,8 +34,8 @@ ALIKE = (
 #: is right, all five of PS1 say 1.10.
 BELIEVED = (0.93, 1.12)
 NOISE_SAMPLE = 5_000  # for a first guess
-FEW_WRONG = -5.0  # logit of the share of wrong measurements, to begin with
-LEAST_WEIGHT = 1e-3
+WRONG_LOGIT = -5.0  # of the share of wrong measurements, to begin with
+LEAST_WEIGHT = 1e-3  # of a width that sigmas about right ask for
 FEWEST = 200
 #: of log likelihood, that errors are stated too large: sigmas too small for some stars look much the same
 EVIDENCE = 10.0
@@ -185,12 +185,12 @@ def refine_noise(of: Residuals, kind_N: np.ndarray, near: float) -> float:
     kinds, place = np.unique(kind_N, return_inverse=True)
     place_N = torch.as_tensor(place)
     weight_J = Errors.of_nobody().weight_J[:-1]
-    likely = weight_J > LEAST_WEIGHT  # the widths that sigmas about right ask for
+    likely = weight_J > LEAST_WEIGHT
     log_weight_J = torch.as_tensor(np.log(weight_J[likely] / weight_J[likely].sum()))
     width2_J = torch.as_tensor(WIDTHS_J[likely] ** 2)
     # log factor, logit of the share, what the shape's logarithms gain, log scales
     found = torch.zeros(2 + int(likely.sum()) + len(kinds), dtype=torch.float64)
-    found[0], found[1] = np.log(near), FEW_WRONG
+    found[0], found[1] = np.log(near), WRONG_LOGIT
     found.requires_grad_()
     optimizer = torch.optim.LBFGS(
         [found], max_iter=60, line_search_fn="strong_wolfe", tolerance_change=1e-3 / len(of)

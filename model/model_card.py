@@ -84,7 +84,10 @@ def model_card(model: StoredModel) -> str:
         f = model.calibration.band_VMTX[0, m]
         lines.append(f"| {band.name} | " + " | ".join(f"{x[1]:.2f} / {x[0]:.2f}" for x in f) + " |")
     noise = scaling.noise_D[: len(features.bands)] * model.calibration.noise_M
-    noise_xp = np.unique(scaling.noise_D[len(features.bands) :] * model.calibration.noise_xp)
+    factors = [f"{band.name} {k:.2f}" for band, k in zip(features.bands, noise, strict=True)]
+    if features.xp:
+        noise_K = scaling.noise_D[len(features.bands) :] * model.calibration.noise_xp
+        factors.append(f"coefficients of spectra {noise_K.min():.3f} to {noise_K.max():.3f}")
     wandering = [
         (band.name, scatter)
         for band, scatter in zip(features.bands, scaling.zero_point_M, strict=True)
@@ -110,10 +113,7 @@ def model_card(model: StoredModel) -> str:
         "",
         "Fitted from the stars themselves; each band's floor comes on top. The stated errors stay as they are in the tables.",
         "",
-        ", ".join(
-            [f"{band.name} {k:.2f}" for band, k in zip(features.bands, noise, strict=True)]
-            + [f"coefficients of spectra {noise_xp.min():.3f} to {noise_xp.max():.3f}" for _ in noise_xp[:1]]
-        ),
+        ", ".join(factors),
         "",
         "## Zero points",
         "",

@@ -77,7 +77,8 @@ def match_by_archive(
     """SELECTs of the match table's columns: the archive's pairs of which the store holds both sides.
 
     One a best-neighbour survey; a star that an object names by Gaia id is left out, as is an object that names a star
-    of the store, and a star that an earlier survey of this dataset matched. `new_files` (by survey) restricts them to pairs with a star or object of these.
+    of the store, and a star that an earlier survey of this dataset matched. `new_files` (by survey) restricts them to
+    pairs with a star or object of these.
     """
     for number, archive in enumerate(inputs.archives):
         matches = archive.matches

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from msacat.catalog.ingest.bind_columns import bind_columns
 from msacat.catalog.ingest.clean_values import Cleaner
 from msacat.catalog.ingest.ingest_ledger import (
     UNREADABLE,
-    FileReport,
     close_entry,
     files_lock,
     files_that_skipped,
@@ -27,6 +25,7 @@ from msacat.catalog.ingest.ingest_ledger import (
     remove_files,
     set_content,
 )
+from msacat.catalog.ingest.ingest_report import FileReport, IngestReport
 from msacat.catalog.ingest.merge_repeats import merge_staged, staging_table
 from msacat.catalog.ingest.plan_ingest import IngestPlan, plan_ingest
 from msacat.catalog.read.checksums import file_checksums, stored_checksum
@@ -39,31 +38,12 @@ from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.store.register_survey import register_survey, registered_specs
 from msacat.catalog.store.star_view import refresh_star_view
 
-__all__ = ["IngestPlan", "IngestReport", "plan_ingest", "rehearse_file", "rehearse_ingest", "run_ingest"]
+__all__ = ["IngestPlan", "plan_ingest", "rehearse_file", "rehearse_ingest", "run_ingest"]
 
 #: on_progress(bytes of finished files, bytes of all files, words)
 Progress = Callable[[float, float, str], None]
 #: a deadlock of two files that overlap each other is broken by the server; the loser starts its file again
 ATTEMPTS = 3
-
-
-@dataclass
-class IngestReport:
-    """What an ingest did, file by file."""
-
-    dataset: str
-    files: list[FileReport] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    interrupted: bool = False
-    seconds: float = 0.0
-
-    @property
-    def refused(self) -> list[FileReport]:
-        return [f for f in self.files if f.outcome == "refused"]
-
-    @property
-    def rows_kept(self) -> int:
-        return sum(f.rows_kept for f in self.files)
 
 
 def run_ingest(

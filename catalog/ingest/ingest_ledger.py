@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import Connection, sql
@@ -38,33 +38,6 @@ class LedgerEntry:
     content_sha256: str
     rows_kept: int
     committed: datetime
-
-
-@dataclass
-class FileReport:
-    """What happened, or in a rehearsal would happen, to one file.
-
-    outcome     'ingested', 'replaced', 'already there', 'refused'; in a rehearsal 'would be ingested' etc.
-    incomplete  of 'replaced': files that had skipped rows which the replaced file held; ingest them again
-    table_created  the survey's table was made for this file
-    """
-
-    dataset: str
-    path: str
-    outcome: str
-    file_id: int | None = None
-    format: str | None = None
-    rows_read: int = 0
-    rows_kept: int = 0
-    rows_rejected: dict[str, int] = field(default_factory=dict)
-    values_nulled: dict[str, int] = field(default_factory=dict)
-    columns_unused: list[str] = field(default_factory=list)
-    columns_absent: list[str] = field(default_factory=list)
-    incomplete: list[str] = field(default_factory=list)
-    table_created: bool = False
-    bytes_stored: int = 0  # estimate of table and indexes
-    seconds: float = 0.0
-    error: str | None = None
 
 
 def find_by_content(conn: Connection, survey: str, content_sha256: str) -> LedgerEntry | None:

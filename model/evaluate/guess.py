@@ -25,7 +25,7 @@ class Guess:
              how much larger than published the method holds the errors of a band or coefficient to be: its intervals
              of *observed* values; None: as published
     wrong_M, wrong_K
-             share of measurements that it holds to be wrong, off by WRONG_WIDTH times their noise; None: none
+             share of measurements that it holds to be wrong, off by OUTLIER_WIDTH (reconstruction_loss.py) times their noise; None: none
     zero_point_M
              what it adds to that and to the floor of a band in quadrature, mag; None: nothing
     """

@@ -9,8 +9,8 @@ import numpy as np
 
 from msacat.model.evaluate.metrics import ONE_68, ONE_95, Accuracy, accuracy, accuracy_of_spectra, normal_cdf
 from msacat.model.evaluate.questions import Answers, Asked
+from msacat.model.reconstruction_loss import OUTLIER_WIDTH
 
-WRONG_WIDTH = 20.0  # as reconstruction_loss.OUTLIER_WIDTH
 FEWEST = 20  # values below which nothing is published
 
 
@@ -60,14 +60,14 @@ def _both(
 def of_observed(wrong: np.ndarray, half_width: float) -> np.ndarray:
     """Half-width, in sigmas of prediction and noise together, that holds as many observed values as a normal's `half_width`.
 
-    Of them a share `wrong` is spread WRONG_WIDTH times as wide: to hold 68 % of all, 70 % of the right ones if 3 % are wrong.
+    Of them a share `wrong` is spread OUTLIER_WIDTH times as wide: to hold 68 % of all, 70 % of the right ones if 3 % are wrong.
     """
     share, place = np.unique(wrong, return_inverse=True)
     target = 2 * normal_cdf(np.array(half_width)) - 1
-    low, high = np.zeros(len(share)), np.full(len(share), 10.0 * WRONG_WIDTH)
+    low, high = np.zeros(len(share)), np.full(len(share), 10.0 * OUTLIER_WIDTH)
     for _ in range(60):
         middle = 0.5 * (low + high)
         inside = (1 - share) * (2 * normal_cdf(middle) - 1)
-        inside += share * (2 * normal_cdf(middle / WRONG_WIDTH) - 1)
+        inside += share * (2 * normal_cdf(middle / OUTLIER_WIDTH) - 1)
         low, high = np.where(inside < target, middle, low), np.where(inside < target, high, middle)
     return high[place].reshape(wrong.shape)

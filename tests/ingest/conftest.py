@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from msacat.catalog.ingest.ingest_files import IngestReport, plan_ingest, run_ingest
+from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.ingest.ingest_report import IngestReport
 from msacat.catalog.store.register_survey import find_spec
 
 #: the fewest columns a gaia_source file may have, with a few more that tests look at

@@ -1,0 +1,51 @@
+"""What an ingest did, or would do, in numbers and words: what the command prints and the ledger keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class FileReport:
+    """What happened, or in a rehearsal would happen, to one file.
+
+    outcome     'ingested', 'replaced', 'already there', 'refused'; in a rehearsal 'would be ingested' etc.
+    incomplete  of 'replaced': files that had skipped rows which the replaced file held; ingest them again
+    table_created  the survey's table was made for this file
+    """
+
+    dataset: str
+    path: str
+    outcome: str
+    file_id: int | None = None
+    format: str | None = None
+    rows_read: int = 0
+    rows_kept: int = 0
+    rows_rejected: dict[str, int] = field(default_factory=dict)
+    values_nulled: dict[str, int] = field(default_factory=dict)
+    columns_unused: list[str] = field(default_factory=list)
+    columns_absent: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
+    table_created: bool = False
+    bytes_stored: int = 0  # estimate of table and indexes
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass
+class IngestReport:
+    """What an ingest did, file by file."""
+
+    dataset: str
+    files: list[FileReport] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    @property
+    def refused(self) -> list[FileReport]:
+        return [f for f in self.files if f.outcome == "refused"]
+
+    @property
+    def rows_kept(self) -> int:
+        return sum(f.rows_kept for f in self.files)
