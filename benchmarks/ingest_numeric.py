@@ -75,8 +75,12 @@ def run(server: TemporaryServer, size: Size, folder: Path) -> list[Record]:
 
 
 def _next_file(server: TemporaryServer, stars: MadeUpStars, size: Size, folder: Path) -> list[Record]:
-    """A file of every other star into a store that holds the rest: the log is written and the indexes are there."""
-    halves = [stars.take(slice(first, None, 2)) for first in (0, 1)]
+    """A file into a store that holds the one before it: the log is written and the indexes are there.
+
+    As Gaia's own files, each holds one range of source_id.
+    """
+    middle = len(stars) // 2
+    halves = [stars.take(slice(None, middle)), stars.take(slice(middle, None))]
     paths = [folder / f"numeric_half_{i}.parquet" for i in range(2)]
     for half, path in zip(halves, paths, strict=True):
         write_parquet(half, path)
