@@ -16,7 +16,7 @@ from msacat.catalog.store.survey_table import MATCHED_ROLES, removing_mask
 from msacat.catalog.surveys.survey_spec import Position, SurveySpec
 
 #: raise it when the same inputs would now give other matches: every crossmatch is then out of date
-METHOD = 2
+METHOD = 3
 #: a source_id shifted right by so many bits is its nested HEALPix cell of level 8, some 14 arcmin wide
 CELL_SHIFT = 43
 #: a longer table of an archive is not read whole for its cells, but looked up cell by cell; there are 786,432

@@ -12,7 +12,7 @@ import numpy as np
 from psycopg import Connection, sql
 
 from msacat.catalog.crossmatch.crossmatch_inputs import CrossmatchInputs
-from msacat.catalog.crossmatch.match_sky import choose_mutual
+from msacat.catalog.crossmatch.match_sky import choose_mutual, preference
 from msacat.catalog.crossmatch.position_queries import (
     WHOLE_SKY,
     has_position,
@@ -199,7 +199,9 @@ def _join_edges(rows: MatchRows) -> MatchRows:
     """Stars that met objects in two stripes: the better object wins, the counts add up."""
     if not len(rows):
         return rows
-    rows = rows.take(np.lexsort((rows.id, rows.grains, rows.flagged, rows.source_id)))
+    rows = rows.take(
+        np.lexsort((rows.id, rows.flagged, preference(rows.grains, rows.flagged), rows.source_id))
+    )
     first = np.flatnonzero(np.r_[True, rows.source_id[1:] != rows.source_id[:-1]])
     total = np.add.reduceat(rows.n_candidates, first)
     rows = rows.take(first)

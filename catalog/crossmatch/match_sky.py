@@ -19,13 +19,15 @@ from msacat.catalog.crossmatch.sky_pairs import (
 
 __all__ = ["Matches", "ObjectPositions", "StarPositions", "choose_mutual", "mutual_nearest"]
 
+GIVES_WAY_ARCSEC = 0.5
+
 
 @dataclass(frozen=True)
 class Matches:
     """One row a star with at least one object within the radius, in the order of the stars given.
 
     star           int64, index of the star
-    obj            int64, index of its nearest object (unflagged ones first)
+    obj            int64, index of its nearest object (a flagged one counts as farther away, see preference())
     mutual         bool, that object's nearest star is this one: they match
     grains         int64, their separation / GRAIN_ARCSEC
     n_candidates   int32, objects within the radius
@@ -86,6 +88,15 @@ def choose_mutual(pairs: Pairs, source_id: np.ndarray, objects: ObjectPositions)
     return Matches(star, obj, nearest_star[obj] == star, pairs.grains[best], count.astype(np.int32))
 
 
+def preference(grains: np.ndarray, flagged: np.ndarray) -> np.ndarray:
+    """What a star minimises over its objects: separation in grains, a flagged object GIVES_WAY_ARCSEC farther away.
+
+    A second entry of the same thing (SDSS's secondary observations, repeated detections) lies closer than that. A
+    neighbour does not, and must not lend the star its magnitudes where the star's own are no good.
+    """
+    return grains + np.where(flagged, np.int64(GIVES_WAY_ARCSEC / GRAIN_ARCSEC), 0)
+
+
 def _preferred(pairs: Pairs, first: np.ndarray, count: np.ndarray, objects: ObjectPositions) -> np.ndarray:
     """For each star (pairs first : first + count) the index of its preferred pair."""
     best = first.copy()
@@ -94,7 +105,7 @@ def _preferred(pairs: Pairs, first: np.ndarray, count: np.ndarray, objects: Obje
     group = np.repeat(np.arange(len(many)), count[many])
     obj = pairs.obj[index]
     flagged = np.zeros(len(obj), bool) if objects.flagged is None else objects.flagged[obj]
-    order = np.lexsort((objects.id[obj], pairs.grains[index], flagged, group))
+    order = np.lexsort((objects.id[obj], flagged, preference(pairs.grains[index], flagged), group))
     best[many] = index[order[np.cumsum(count[many]) - count[many]]]
     return best
 

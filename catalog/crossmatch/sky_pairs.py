@@ -53,7 +53,7 @@ class ObjectPositions:
     """A survey's objects. Shapes (N,); epoch also a plain number.
 
     id: unique and sortable, int64 or bytes; ra, dec deg at epoch (Julian year).
-    flagged: objects that a quality cut removes; a star prefers any other candidate to them. None = no object.
+    flagged: objects that a quality cut removes; a star prefers another about as near. None = no object.
     """
 
     id: np.ndarray

@@ -62,7 +62,7 @@ def oracle(stars, objects, radius_arcsec, grains):
     for i in range(len(stars)):
         which = np.flatnonzero(near[i])
         if len(which):
-            j = min(which, key=lambda j: (flagged[j], grains[i, j], objects.id[j]))
+            j = min(which, key=lambda j: (grains[i, j] + 50_000_000 * flagged[j], flagged[j], objects.id[j]))
             match = objects.id[j] if favourite[j] == i else None
             result[int(stars.source_id[i])] = (match, grains[i, j] * 1e-8, len(which))
     return result

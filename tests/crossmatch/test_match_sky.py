@@ -183,6 +183,14 @@ def test_a_flagged_object_gives_way_but_still_matches_alone():
     assert ids[found.obj].tolist() == [7]
 
 
+def test_a_clean_neighbour_does_not_replace_the_star_s_own_flagged_object():
+    stars = StarPositions(np.array([1]), np.array([40.0]), np.array([0.0]), np.zeros(1), np.zeros(1), 2016.0)
+    ids, ra, dec = np.array([7, 8]), np.array([40.0, 40.0]), np.array([0.1, 0.9]) / 3600
+    found = mutual_nearest(stars, ObjectPositions(ids, ra, dec, 2016.0, np.array([True, False])), 1.0)
+    assert ids[found.obj].tolist() == [7]
+    assert found.separation_arcsec == pytest.approx([0.1], abs=1e-7)
+
+
 def test_empty_sides():
     none, one = np.zeros(0), np.ones(1)
     no_stars = StarPositions(none.astype(int), none, none, none, none, 2016.0)
