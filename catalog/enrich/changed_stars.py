@@ -14,7 +14,7 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
     """CREATE `table`(source_id) with the stars that have no published row or whose measurements changed since.
 
     Changed: a measurement differs from the published one, or appeared, or is gone (a file more or less, another
-    match); half a spectrum appeared or is gone; or a row of theirs came from a file that the run which gives their
+    match), or is shared with other stars now; half a spectrum appeared or is gone; or a row of theirs came from a file that the run which gives their
     published row did not have. Of further inputs (reddening) that are gone no run keeps a trace: enrich all stars then.
     """
     reference = reference_spec(conn)
@@ -27,7 +27,7 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
         parts = [
             sql.SQL(
                 "SELECT s.source_id FROM matched.stars s LEFT JOIN enriched.magnitudes p ON p.source_id = s.source_id {}"
-                "WHERE p.source_id IS NULL OR p.observed <> {} OR {} OR {}"
+                "WHERE p.source_id IS NULL OR p.observed <> {} OR s.shared & p.observed & ~p.suspect <> 0 OR {} OR {}"
             ).format(spectra, observed_mask(conn), _other_values(conn), other_spectrum)
         ]
         # files that all published runs had cannot make a difference, and are not joined

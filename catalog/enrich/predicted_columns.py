@@ -40,9 +40,18 @@ class Predicted(Protocol):
 
 
 def predicted_columns(
-    kind: str, bands: list[BandInfo], run_id: int, block: StarBlock, p: Predicted, features: StarFeatures
+    kind: str,
+    bands: list[BandInfo],
+    run_id: int,
+    block: StarBlock,
+    shared_BM: np.ndarray,
+    p: Predicted,
+    features: StarFeatures,
 ) -> dict[str, np.ndarray]:
-    """Every column of the run's table of this kind, in its order; NaN where the table has NULL."""
+    """Every column of the run's table of this kind, in its order; NaN where the table has NULL.
+
+    A measurement that the star shares with others (`shared_BM`), unknown to the model, is what it is, and suspect.
+    """
     n = len(block)
     values: dict[str, np.ndarray] = {
         "source_id": np.asarray(block.source_id_B, np.int64),
@@ -52,15 +61,18 @@ def predicted_columns(
         place = {name: i for i, name in enumerate(features.band_names)}
         for band in bands:
             i = place[band.name]
-            values[band.name] = _real(p.mag_BM[:, i])
-            values[f"{band.name}_err"] = _real(p.err68_BM[:, i])
-            values[f"{band.name}_err95"] = _real(p.err95_BM[:, i])
+            for name, predicted, measured in (
+                (band.name, p.mag_BM, block.mag_BM[:, i]),
+                (f"{band.name}_err", p.err68_BM, block.mag_err_BM[:, i]),
+                (f"{band.name}_err95", p.err95_BM, 1.959964 * block.mag_err_BM[:, i]),
+            ):
+                values[name] = _real(np.where(shared_BM[:, i], measured, predicted[:, i]))
         bit_of = {band.name: band.bit for band in bands}
         bits = [bit_of[name] for name in features.band_names]
-        values["observed"] = _bits(p.observed_BM, bits)
-        values["suspect"] = _bits(p.suspect_BM, bits)
-        values["no_support"] = _bits(p.no_support_BM, bits)
-        values["through_xp"] = _bits(p.through_xp_BM, bits)
+        values["observed"] = _bits(p.observed_BM | shared_BM, bits)
+        values["suspect"] = _bits(p.suspect_BM | shared_BM, bits)
+        values["no_support"] = _bits(p.no_support_BM & ~shared_BM, bits)
+        values["through_xp"] = _bits(p.through_xp_BM & ~shared_BM, bits)
         values["has_input"] = np.asarray(p.has_input_B, bool)
     elif kind == "xp_coefficients":
         for half, part in (("bp", slice(0, HALF)), ("rp", slice(HALF, K))):

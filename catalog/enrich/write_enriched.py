@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from psycopg import Connection, sql
 
 from msacat.catalog.enrich.changed_stars import store_changed_stars
@@ -27,7 +28,15 @@ from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.register_survey import reference_spec
-from msacat.catalog.stream.star_rows import condition, read_rows, require_stars, unpack_rows
+from msacat.catalog.stream.star_rows import (
+    band_bits,
+    condition,
+    read_rows,
+    require_stars,
+    shared_bands,
+    unpack_rows,
+    without_shared,
+)
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 
@@ -201,10 +210,14 @@ class _ChunkWriter:
             self.conn.commit()
             return None
         n_stars = 0
-        for block in read_stars(self.conn, self.features, self.columns, self.chosen, chunk[1], chunk[2]):
-            predicted = self.predict(block)
+        for block, shared_BM in read_stars(
+            self.conn, self.features, self.columns, self.chosen, chunk[1], chunk[2]
+        ):
+            predicted = self.predict(without_shared(block, shared_BM))
             for kind in self.kinds:
-                columns = predicted_columns(kind, self.bands, self.run_id, block, predicted, self.features)
+                columns = predicted_columns(
+                    kind, self.bands, self.run_id, block, shared_BM, predicted, self.features
+                )
                 copy_arrays(self.conn, run_table(self.run_id, kind), columns)
             n_stars += len(block)
         fault_point("enrich.before_ledger")
@@ -225,15 +238,16 @@ def read_stars(
     chosen: sql.Composable,
     first: int,
     last: int,
-) -> list[StarBlock]:
-    """Blocks of the chosen stars with first <= source_id <= last, in the order of source_id."""
+) -> list[tuple[StarBlock, np.ndarray]]:
+    """Blocks of the chosen stars with first <= source_id <= last, in the order of source_id, and their shared_BM."""
     # A chunk is a sliver of every table: index look-ups, never a hash of a whole survey.
     conn.execute("SET LOCAL enable_hashjoin = off")
     tail = sql.SQL(
         "FROM matched.stars s WHERE s.source_id BETWEEN {} AND {} AND {} ORDER BY s.source_id"
     ).format(first, last, chosen)
-    rows = read_rows(conn, features, columns, tail, STARS_A_BLOCK)
-    return [unpack_rows(some, features)[0] for some in rows]
+    blocks = [unpack_rows(some, features) for some in read_rows(conn, features, columns, tail, STARS_A_BLOCK)]
+    bits = band_bits(conn, features)
+    return [(block, shared_bands(block, shared_B, bits)) for block, shared_B in blocks]
 
 
 def _chosen(conn: Connection, run_id: int, request: RunRequest) -> sql.Composable:

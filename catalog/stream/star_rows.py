@@ -8,6 +8,7 @@ Suffixes as in surveys/star_block.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import psycopg
@@ -133,11 +134,22 @@ def unpack_rows(rows: np.ndarray, features: StarFeatures) -> tuple[StarBlock, np
     return block, rows["shared"].astype(np.int64)
 
 
-def hide_shared(block: StarBlock, shared_B: np.ndarray, bits: list[int]) -> None:
-    """Make unobserved, in place, the bands whose object other Gaia stars share (`bits`: the bit of each band)."""
+def shared_bands(block: StarBlock, shared_B: np.ndarray, bits: list[int]) -> np.ndarray:
+    """shared_BM: measured, but of an object that other Gaia stars share (`bits`: the bit of each band)."""
     shared_BM = (shared_B[:, None] >> np.asarray(bits, np.int64)[None, :]) & 1 == 1
-    block.mag_BM[shared_BM] = np.nan
-    block.mag_err_BM[shared_BM] = np.nan
+    return shared_BM & np.isfinite(block.mag_BM)
+
+
+def without_shared(block: StarBlock, shared_BM: np.ndarray) -> StarBlock:
+    """What a model is given of the stars: light of several stars says little of one."""
+    if not shared_BM.any():
+        return block
+    own = ~shared_BM
+    return replace(
+        block,
+        mag_BM=np.where(own, block.mag_BM, np.float32(np.nan)),
+        mag_err_BM=np.where(own, block.mag_err_BM, np.float32(np.nan)),
+    )
 
 
 def band_bits(conn: Connection, features: StarFeatures) -> list[int]:

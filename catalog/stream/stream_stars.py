@@ -24,10 +24,11 @@ from msacat.catalog.stream.split_sky import PARTS
 from msacat.catalog.stream.star_rows import (
     band_bits,
     condition,
-    hide_shared,
     read_rows,
     require_stars,
+    shared_bands,
     unpack_rows,
+    without_shared,
 )
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
@@ -89,7 +90,7 @@ def pack_blocks(
             read_rows(reader, features, columns, tail, STARS_A_BLOCK, lead=_PART_NUMBER)
         ):
             block, shared_B = unpack_rows(rows, features)
-            hide_shared(block, shared_B, bits)
+            block = without_shared(block, shared_bands(block, shared_B, bits))
             writer.execute(
                 sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s)").format(table),
                 [part, block_no, len(block), encode_block(block)],

@@ -88,7 +88,7 @@ def test_from_the_map_to_a_model_that_reads_it(maps, trained, msacat_at, tmp_pat
     assert [s.name for s in model.features.scalars][-1] == "ebv"
     with connect(trained, read_only=True) as conn:
         every = sql.SQL("true")
-        block = next(iter(read_stars(conn, model.features, require_stars(conn), every, 0, 2**62)))
+        block, _ = read_stars(conn, model.features, require_stars(conn), every, 0, 2**62)[0]
     assert np.isfinite(block.scalar_BS[:, -1]).all()
     said = model.predict(block)
     block.scalar_BS[:, -1] += 0.5

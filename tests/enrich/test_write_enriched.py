@@ -60,11 +60,17 @@ def a_model(dsn: str) -> int:
         ).fetchone()[0]
 
 
-def enrich(dsn: str, request: RunRequest | None = None, publish: bool = True, kinds=KINDS) -> int:
+def enrich(
+    dsn: str,
+    request: RunRequest | None = None,
+    publish: bool = True,
+    kinds=KINDS,
+    predict=colour_predictor,
+) -> int:
     request = request or RunRequest()
     with connect(dsn) as conn:
         run_id = start_run(conn, a_model(dsn), request, kinds)
-    write(dsn, run_id, request, kinds=kinds)
+    write(dsn, run_id, request, kinds, predict)
     with connect(dsn) as conn:
         verify_run(conn, run_id)
         if publish:
@@ -72,10 +78,12 @@ def enrich(dsn: str, request: RunRequest | None = None, publish: bool = True, ki
     return run_id
 
 
-def write(dsn: str, run_id: int, request: RunRequest | None = None, kinds=KINDS, **more) -> int:
+def write(
+    dsn: str, run_id: int, request: RunRequest | None = None, kinds=KINDS, predict=colour_predictor, **more
+) -> int:
     with connect(dsn) as conn:
         features = star_features(conn, registered_specs(conn))
-    return write_chunks(dsn, run_id, request or RunRequest(), features, colour_predictor, kinds, **more)
+    return write_chunks(dsn, run_id, request or RunRequest(), features, predict, kinds, **more)
 
 
 def rows(dsn: str, query: str, *values) -> list[tuple]:
@@ -115,6 +123,33 @@ def test_one_row_a_star_measured_unchanged(made_up):
                               "FROM enriched.stars ORDER BY 1")  # fmt: skip
     assert len(stars) == len(found)
     assert [s[5] for s in stars] == [f[6] for f in found]
+
+
+def test_a_shared_object_is_shown_but_no_model_is_given_it(made_up):
+    shared = made_up.source_id[[0, 3]].tolist()  # both measured in phot_u
+    enrich(made_up.dsn)
+    with connect(made_up.dsn) as conn:
+        conn.execute("UPDATE matched.phot_made_up SET n_mates = 1 WHERE source_id = ANY (%s)", [shared])
+    seen = {}
+
+    def predictor(block: StarBlock) -> SimpleNamespace:
+        seen.update(zip(block.source_id_B.tolist(), block.mag_BM, strict=True))
+        return colour_predictor(block)
+
+    run_id = enrich(made_up.dsn, RunRequest(new=True), predict=predictor)
+    assert sorted(seen) == shared  # that they share is a change
+    assert np.isfinite([mag[0] for mag in seen.values()]).all()
+    assert np.isnan([mag[1:] for mag in seen.values()]).all()
+    found = rows(made_up.dsn, "SELECT phot_u, phot_u_err, phot_u_err95, observed, suspect & 6, no_support, run_id "
+                              "FROM enriched.magnitudes WHERE source_id = ANY (%s) ORDER BY source_id", shared)  # fmt: skip
+    for i, row in zip((0, 3), found, strict=True):
+        assert np.float32(row[0]) == made_up.u[i]
+        assert row[2] == pytest.approx(1.959964 * row[1])
+        assert row[3:] == (3, 2, 4, run_id)
+    before = len(rows(made_up.dsn, "SELECT 1 FROM msacat.runs"))
+    with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="no star to enrich"):
+        start_run(conn, a_model(made_up.dsn), RunRequest(new=True), KINDS)
+    assert len(rows(made_up.dsn, "SELECT 1 FROM msacat.runs")) == before
 
 
 def test_every_enriched_column_says_what_it_is(made_up):
