@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 MAX_PRECISION = 1e5  # scaled units: keeps I + W'DW far from float32's limits
 DROP_SIGMA = 3.5  # leave-one-out residual beyond which a visible cell is not believed
-LIKELIEST = 4  # components of a mixture that are asked about one star
+LIKELIEST = 4  # components of a mixture that are asked about one star ...
+BUT_FOR_ONE = 4  # ... and so many more that would be, were it not for their worst cell
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -130,8 +131,16 @@ class MixturePrior(nn.Module):
         )
 
     def _likeliest(self, joint: _Joint, s_BD: Tensor, visible_BD: Tensor) -> _Likeliest:
-        """Each star's own few components: with many, all but a few have no say in it, yet would cost as much."""
-        log_joint_KB, which_KB = joint.log_joint_CB.topk(min(LIKELIEST, self.components), 0)
+        """Each star's own few components: with many, all but a few have no say in it, yet would cost as much.
+
+        A wrong measurement makes those the likeliest that can bear with it. The star's own may be none of them, and
+        then nothing disowns the measurement: so the likeliest without their worst cell are asked as well.
+        """
+        which_KB = joint.log_joint_CB.topk(min(LIKELIEST, self.components), 0).indices
+        if left := self.components - len(which_KB):
+            but_for_one_CB = (joint.log_joint_CB + 0.5 * joint.worst_CB).scatter(0, which_KB, -torch.inf)
+            which_KB = torch.cat([which_KB, but_for_one_CB.topk(min(BUT_FOR_ONE, left), 0).indices])
+        log_joint_KB = joint.log_joint_CB.gather(0, which_KB)
         star_B = torch.arange(len(s_BD), device=s_BD.device)
         psi_KBD = self.psi_CD[which_KB]
         at_N = (which_KB * len(s_BD) + star_B).flatten()  # N: the K components of every star
@@ -180,7 +189,7 @@ class MixturePrior(nn.Module):
         """(measured − predicted from the other visible cells, its variance with noise) of every cell.
 
         The cell's own Gaussian factor is divided out of the posterior of every component, and out of the
-        responsibilities: exact for the mixture, at the cost of a few elementwise operations.
+        responsibilities: exact for a mixture of the components asked, at the cost of a few elementwise operations.
         """
         keep = (1 - factor_var_KBD * weight_KBD).clamp_min(1e-4)
         residual = (x_BD[None] - factor_KBD) / keep
@@ -198,11 +207,18 @@ class MixturePrior(nn.Module):
         right_QCB = (self.W_CDQ.mT @ (weight * delta).mT).transpose(0, 1)
         z_CBQ = _solve(root_PCB, right_QCB).permute(1, 2, 0)
         shift = z_CBQ @ self.W_CDQ.mT
-        chi2 = delta.sub_(shift).square_().mul_(weight).sum(2) + (z_CBQ**2).sum(2)
+        terms_CBD = delta.sub_(shift).square_().mul_(weight)
+        chi2 = terms_CBD.sum(2) + (z_CBQ**2).sum(2)
         log_det = 2 * torch.stack([column[0] for column in _columns(root_PCB)]).log().sum(0)
         log_w = (torch.log(weight.clamp_min(1e-30)).mul_(visible_BD)).sum(2) - LOG_2PI * visible_BD.sum(1)
         return _Joint(
-            self.log_pi_C[:, None] - 0.5 * (chi2 + log_det - log_w), chi2, weight, z_CBQ, shift, root_PCB
+            self.log_pi_C[:, None] - 0.5 * (chi2 + log_det - log_w),
+            chi2,
+            terms_CBD.amax(2),
+            weight,
+            z_CBQ,
+            shift,
+            root_PCB,
         )
 
     def expect(self, x_BD: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Expectation:
@@ -287,6 +303,7 @@ def _inverse(root_PN: Tensor) -> Tensor:
 class _Joint:
     log_joint_CB: Tensor  # log pi_k + log p_k(visible cells)
     chi2_CB: Tensor
+    worst_CB: Tensor  # what one cell adds to chi2 at most
     weight_CBD: Tensor  # 1 / (psi + noise variance), 0 where not visible
     z_CBQ: Tensor
     shift_CBD: Tensor  # W z

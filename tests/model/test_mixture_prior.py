@@ -62,6 +62,20 @@ def test_posterior_is_exact_for_any_mask(seed):
     np.testing.assert_allclose(post.log_like_B[0], log_like, rtol=1e-4, atol=1e-3)
 
 
+def test_a_wrong_cell_does_not_hide_the_star_s_own_component():
+    """Five components that agree with the wrong cell would be asked first, one alone knows the other six cells."""
+    prior = MixturePrior(7, 12, 2)
+    prior.mu_CD[:] = torch.linspace(-30, 30, 12)[:, None]
+    prior.mu_CD[0] = 0.0
+    prior.mu_CD[1:6] = torch.tensor([9.0, *[1.2] * 6])
+    prior.psi_CD[:] = 0.1
+    x, noise, see = torch.zeros(1, 7), torch.full((1, 7), 0.01), torch.ones(1, 7, dtype=torch.bool)
+    x[0, 0] = 9.0
+    post = prior.posterior(x, noise, see, max_drops=1)
+    assert post.dropped_BD[0].tolist() == [True] + [False] * 6
+    assert post.mean_BD[0].abs().max() < 0.05
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
 def test_leave_one_out_equals_leaving_one_out(seed):
