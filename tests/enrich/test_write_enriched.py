@@ -146,10 +146,8 @@ def test_a_shared_object_is_shown_but_no_model_is_given_it(made_up):
         assert np.float32(row[0]) == made_up.u[i]
         assert row[2] == pytest.approx(1.959964 * row[1])
         assert row[3] & 3 == 3 and row[4:] == (row[3] & 6, 4 & ~row[3], run_id)
-    before = len(rows(made_up.dsn, "SELECT 1 FROM msacat.runs"))
-    with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="no star to enrich"):
+    with pytest.raises(InputRejected, match="no star to enrich"), connect(made_up.dsn) as conn:
         start_run(conn, a_model(made_up.dsn), RunRequest(new=True), KINDS)
-    assert len(rows(made_up.dsn, "SELECT 1 FROM msacat.runs")) == before
 
 
 def test_every_enriched_column_says_what_it_is(made_up):
