@@ -25,8 +25,8 @@ from msacat.catalog.crossmatch.snapshot_readers import SnapshotReaders
 def match_by_gaia_id(readers: SnapshotReaders, inputs: CrossmatchInputs) -> tuple[MatchRows, np.ndarray]:
     """(rows by source_id, their source_ids): stars that objects name by a source_id the store holds.
 
-    Of several objects naming one star the nearest matches (unflagged first; ties to the smaller id), and
-    n_candidates counts them. Distance does not matter otherwise: the survey knew which star it meant.
+    Of several objects naming one star the best by the survey's best_by matches, else the nearest (unflagged first;
+    ties to the smaller id), and n_candidates counts them. Distance does not matter otherwise: the survey knew which star it meant.
     """
     spec, gaia_id = inputs.spec, inputs.position.gaia_id
     if gaia_id is None:
@@ -56,7 +56,7 @@ def match_by_gaia_id(readers: SnapshotReaders, inputs: CrossmatchInputs) -> tupl
     stars = as_stars({name.removeprefix("star_"): column for name, column in joined.items()})
     grains = grains_apart(stars, objects)
     flagged = np.zeros(len(objects), bool) if objects.flagged is None else objects.flagged
-    order = np.lexsort((objects.id, grains, flagged, stars.source_id))
+    order = np.lexsort((objects.id, grains, objects.rank(), flagged, stars.source_id))
     source_id = stars.source_id[order]
     first = np.flatnonzero(np.r_[True, source_id[1:] != source_id[:-1]])
     best = order[first]

@@ -128,7 +128,14 @@ def as_objects(inputs: CrossmatchInputs, parts: list[dict[str, np.ndarray]]) -> 
         none = np.zeros(0)
         return ObjectPositions(np.zeros(0, kind), none, none, none)
     joined = on_sky({name: np.concatenate([p[name] for p in parts]) for name in parts[0]}, inputs.position)
-    return ObjectPositions(joined["id"], joined["ra"], joined["dec"], joined["epoch"], joined.get("flagged"))
+    return ObjectPositions(
+        joined["id"],
+        joined["ra"],
+        joined["dec"],
+        joined["epoch"],
+        joined.get("flagged"),
+        joined.get("best_by"),
+    )
 
 
 def as_stars(arrays: dict[str, np.ndarray]) -> StarPositions:

@@ -105,7 +105,9 @@ def _preferred(pairs: Pairs, first: np.ndarray, count: np.ndarray, objects: Obje
     group = np.repeat(np.arange(len(many)), count[many])
     obj = pairs.obj[index]
     flagged = np.zeros(len(obj), bool) if objects.flagged is None else objects.flagged[obj]
-    order = np.lexsort((objects.id[obj], flagged, preference(pairs.grains[index], flagged), group))
+    order = np.lexsort(
+        (objects.id[obj], objects.rank()[obj], flagged, preference(pairs.grains[index], flagged), group)
+    )
     best[many] = index[order[np.cumsum(count[many]) - count[many]]]
     return best
 

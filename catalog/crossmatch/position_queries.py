@@ -105,6 +105,11 @@ def object_columns(
     columns = position_columns(spec, "o")
     if mask := removing_mask(spec):
         columns["flagged"] = ("b", sql.SQL("o.quality & {}::bigint <> 0").format(sql.Literal(str(mask))))
+    if spec.id.best_by:
+        columns["best_by"] = (
+            "f8",
+            sql.SQL("{}::double precision").format(sql.Identifier("o", spec.id.best_by)),
+        )
     identifier = sql.Identifier("o", spec.id.column)
     if spec.column(spec.id.column).type == "text":
         return columns, identifier

@@ -54,6 +54,7 @@ class ObjectPositions:
 
     id: unique and sortable, int64 or bytes; ra, dec deg at epoch (Julian year).
     flagged: objects that a quality cut removes; a star prefers another about as near. None = no object.
+    best_by: of objects that a star would take alike the one with the largest value wins, NaN last. None = the smaller id.
     """
 
     id: np.ndarray
@@ -61,9 +62,16 @@ class ObjectPositions:
     dec: np.ndarray
     epoch: np.ndarray | float
     flagged: np.ndarray | None = None
+    best_by: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def rank(self) -> np.ndarray:
+        """Ascending from the best by `best_by`; all 0 without it."""
+        if self.best_by is None:
+            return np.zeros(len(self))
+        return -np.where(np.isnan(self.best_by), -np.inf, self.best_by)
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,9 @@ class Identifier(Strict):
 
     column: Name
     unique: bool = True  # False: several rows may carry it (APOGEE); the _clean view keeps the best
-    best_by: Name | None = None  # the column whose largest value wins where unique = false
+    best_by: Name | None = (
+        None  # the column whose largest value wins among rows of one id, or objects of one star
+    )
 
     @model_validator(mode="after")
     def _best_is_given(self) -> Identifier:

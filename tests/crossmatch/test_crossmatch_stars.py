@@ -314,6 +314,24 @@ def test_a_gaia_id_comes_before_positions(conn):
     assert {k: v[0] for k, v in matches(conn, "apogee_dr17").items() if k in (50, 999)} == {999: "stranger"}
 
 
+def test_of_repeated_observations_the_best_counts(conn):
+    def spectrum(obsid: int, ra: float, gaia_id: int | None, snr: float | None) -> dict:
+        return {"lamost_id": obsid, "ra": ra, "dec": 0.0, "gaia_source_id": gaia_id, "snrg": snr}
+
+    add_file(conn, "gaia_source", [still(10, 51.0, 0.0), still(20, 52.0, 0.0)])
+    add_file(
+        conn, "lamost_dr9",
+        [
+            spectrum(1, 51.0, 10, 30.0), spectrum(2, 51.0, 10, 90.0), spectrum(3, 51.0, 10, None),
+            spectrum(4, 52.0, None, 30.0), spectrum(5, 52.0, None, None), spectrum(6, 52.0, None, 60.0),
+        ],
+    )  # fmt: skip
+    crossmatch(conn, "lamost_dr9")
+    assert {k: (v[0], v[2], v[4]) for k, v in matches(conn, "lamost_dr9").items()} == {
+        10: (2, 3, "gaia_id"), 20: (6, 3, "position"),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("longest", [0, 10**9])
 def test_an_archive_s_file_speaks_for_the_cells_it_has_pairs_in(conn, monkeypatch, longest):
     """A file of a cone may hold the first and the last source_id of half the sky."""
