@@ -149,10 +149,12 @@ def _magnitudes(bands: list[BandInfo]) -> list[OutputColumn]:
             "Bits of the bands whose value is doubtful: a measurement far from what all else says, or of an object "
             "that other Gaia stars share, or an imputation of a star unlike any the model was trained on.", "", "meta.code.qual;meta.modelled")),
         OutputColumn("no_support", "bigint", Described(
-            "Bits of the bands the model cannot know: never seen in training, not reachable through the XP; NULL.",
+            "Bits of the bands the model cannot know: measured of fewer than 20 training stars, not reachable through the "
+            "XP; NULL.",
             "", "meta.code.qual;meta.modelled")),
         OutputColumn("through_xp", "bigint", Described(
-            "Bits of the imputed bands no training star was measured in: known only as synthetic photometry of the XP.",
+            "Bits of the imputed bands in which fewer than 20 training stars were measured: known only as synthetic "
+            "photometry of the XP.",
             "", "meta.code;meta.modelled")),
         OutputColumn("has_input", "boolean", Described(
             "False: nothing was measured of the star that the model can use; all values are NULL.", "", "meta.code")),
@@ -186,9 +188,11 @@ _METALLICITIES = [
         "Iron abundance [Fe/H], on the APOGEE DR17 scale where 20 or more of its labels took part in training, else on "
         "that of the labels there were.", "dex", "phys.abund.Fe;meta.modelled")),
     OutputColumn("fe_h_lo", "real", Described(
-        "16 % quantile of fe_h, calibrated.", "dex", "stat.error;phys.abund.Fe;meta.modelled")),
+        "Lower end of the 68 % interval of fe_h, as far below as fe_h_hi above.", "dex",
+        "phys.abund.Fe;stat.min;meta.modelled")),
     OutputColumn("fe_h_hi", "real", Described(
-        "84 % quantile of fe_h, calibrated.", "dex", "stat.error;phys.abund.Fe;meta.modelled")),
+        "Upper end of the 68 % interval of fe_h, calibrated on held-out stars.", "dex",
+        "phys.abund.Fe;stat.max;meta.modelled")),
     OutputColumn("teff", "real", Described(
         "Effective temperature.", "K", "phys.temperature.effective;meta.modelled")),
     OutputColumn("teff_err", "real", Described(
