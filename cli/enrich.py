@@ -122,18 +122,16 @@ def enrich(
 
 def _write(job: _Job, workers: int, asked: Callable[[], bool]) -> None:
     """All chunks that are not written yet; ends between two chunks once `asked`."""
+    from msacat.catalog.enrich.run_ledger import progress
     from msacat.catalog.server.connect import connect
 
     with connect(job.dsn) as conn:
-        total, done = conn.execute(
-            "SELECT sum(n_stars), coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
-            [job.run_id],
-        ).fetchone()  # type: ignore[misc]
-    with progress_bar("enrich", total=int(total)) as update:
+        total, done = progress(conn, job.run_id)
+    with progress_bar("enrich", total=total) as update:
         if workers > 1:
             _with_workers(job, workers, update, asked)
             return
-        so_far = [int(done)]
+        so_far = [done]
 
         def on_progress(n: int) -> None:
             so_far[0] += n
@@ -225,6 +223,7 @@ def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: C
     import signal
     import time
 
+    from msacat.catalog.enrich.run_ledger import progress
     from msacat.catalog.errors import InputRejected, Interrupted
     from msacat.catalog.server.connect import connect
 
@@ -256,11 +255,7 @@ def _with_workers(job: _Job, workers: int, update: Callable[..., None], asked: C
                 if asked():
                     stop.set()
                 time.sleep(0.2)
-                row = conn.execute(
-                    "SELECT coalesce(sum(n_stars) FILTER (WHERE done), 0) FROM msacat.run_chunks WHERE run_id = %s",
-                    [job.run_id],
-                ).fetchone()
-                update(int(row[0]) if row else 0)
+                update(progress(conn, job.run_id)[1])
     finally:
         for process in processes:  # alive only if this process is to end at once: their chunks roll back
             process.terminate()

@@ -12,7 +12,8 @@ from msacat.cli.evaluation_store import evaluation_store
 from msacat.cli.output import say
 
 BLOCKS = 0  # no model of a store has this number: its packed blocks are the evaluation's
-APOGEE_DATASETS = ("gaia_source", "xp_sampled", "twomass_psc", "apogee_dr17")
+APOGEE = "apogee_dr17"
+APOGEE_DATASETS = ("gaia_source", "xp_sampled", "twomass_psc", APOGEE)
 
 
 @contextmanager
@@ -85,22 +86,18 @@ def _kept(
 
 def _use_every_label(store: str, features: Any, parts: dict) -> None:
     """Labels of spectra below the survey file's cut in S/N too, in place: to be comparable with what others published."""
-    import numpy as np
-
     from msacat.catalog.server.connect import connect
+    from msacat.catalog.store.register_survey import find_spec
+    from msacat.catalog.store.uncut_labels import uncut_labels
 
-    labels = [(i, label.quantity) for i, label in enumerate(features.labels) if label.survey == "apogee_dr17"]
-    columns = ", ".join(f"s.{quantity}, s.{quantity}_err" for _, quantity in labels)
+    labels = [(i, label.quantity) for i, label in enumerate(features.labels) if label.survey == APOGEE]
     with connect(store) as conn:
-        rows = conn.execute(
-            f"SELECT m.source_id, {columns} FROM matched.apogee_dr17 m JOIN survey.apogee_dr17 s USING (apogee_id)"
-        ).fetchall()
-    known = {row[0]: np.array(row[1:], np.float32) for row in rows}
+        known = uncut_labels(conn, find_spec(conn, APOGEE), [quantity for _, quantity in labels])
     for block in parts.values():
         for star, source_id in enumerate(block.source_id_B.tolist()):
             if source_id in known:
-                for k, (i, _) in enumerate(labels):
-                    block.label_BL[star, i], block.label_err_BL[star, i] = known[source_id][2 * k : 2 * k + 2]
+                for (i, _), (value, error) in zip(labels, known[source_id], strict=True):
+                    block.label_BL[star, i], block.label_err_BL[star, i] = value, error
 
 
 def _data(name: str, fingerprint: str, features, parts: dict, truth, divisor: int, seed: int) -> Any:
@@ -118,7 +115,7 @@ def _read_parts(store: str, seed: int) -> tuple[Any, dict, int]:
     from msacat.catalog.server.connect import connect
     from msacat.catalog.store.register_survey import reference_spec, registered_specs
     from msacat.catalog.store.star_view import star_features
-    from msacat.catalog.stream.split_sky import make_split
+    from msacat.catalog.stream.split_sky import divisor_of, make_split
     from msacat.catalog.stream.stream_stars import StarStream, drop_blocks, pack_blocks
     from msacat.catalog.stream.training_ready import without_empty_surveys
     from msacat.catalog.surveys.star_block import StarBlock
@@ -136,8 +133,5 @@ def _read_parts(store: str, seed: int) -> tuple[Any, dict, int]:
             block = StarBlock.concatenate(list(stream.blocks(part, 0, seed)))
             parts[part] = block.take(np.argsort(block.source_id_B))
         drop_blocks(conn, BLOCKS)
-        row = conn.execute(
-            "SELECT cell_divisor FROM msacat.split_sets WHERE split_id = %s", [split_id]
-        ).fetchone()
-    assert row is not None
-    return features, parts, row[0]
+        divisor = divisor_of(conn, split_id)
+    return features, parts, divisor

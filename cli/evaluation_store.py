@@ -86,10 +86,11 @@ def _fill(files: Path, dsn: str) -> None:
 
 def _require_own(files: Path, conn: Any) -> None:
     from msacat.catalog.errors import UsageError
+    from msacat.catalog.ingest.ingest_ledger import ingested_paths
     from msacat.catalog.server.connect import require_store
 
     require_store(conn)
-    paths = [Path(path) for (path,) in conn.execute("SELECT path FROM msacat.files")]
+    paths = [Path(path) for path in ingested_paths(conn)]
     conn.commit()
     if foreign := [path for path in paths if not path.resolve().is_relative_to(files.resolve())]:
         raise UsageError(

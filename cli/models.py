@@ -23,18 +23,15 @@ def register(parent: typer.Typer) -> None:
 def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show the models of this store."""
     from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.stream.model_ledger import list_models
 
     with connect(dsn) as conn:
         require_store(conn)
-        cursor = conn.execute(
-            "SELECT name, state, stale_reason, n_train, where_sql AS where, started::timestamp(0), "
-            "finished::timestamp(0), folder FROM learned.models ORDER BY model_id"
-        )
-        columns, rows = [c.name for c in cursor.description or []], cursor.fetchall()
+        models = list_models(conn)
     if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif rows:
-        print_table(columns, rows)
+        print_json(models)
+    elif models:
+        print_table(list(models[0]), [tuple(model.values()) for model in models])
     else:
         print_line("no model yet; next: msacat train --name NAME")
 
@@ -43,22 +40,12 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
 def show(name: Name, dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show a model's held-out scores and fitted offsets."""
     from msacat.catalog.server.connect import connect, require_store
-    from msacat.catalog.stream.model_ledger import find_model
+    from msacat.catalog.stream.model_ledger import find_model, held_out_scores, offsets_of
 
     with connect(dsn) as conn:
         require_store(conn)
         model = find_model(conn, name)
-        cursor = conn.execute(
-            "SELECT regime, quantity, n, bias, nmad, rmse, unit, coverage68, coverage95 FROM learned.scores "
-            "WHERE model_id = %s ORDER BY quantity, regime",
-            [model.model_id],
-        )
-        names = [c.name for c in cursor.description or []]
-        scores = [dict(zip(names, row, strict=True)) for row in cursor]
-        offsets = conn.execute(
-            "SELECT quantity, offset_value, unit FROM learned.offsets WHERE model_id = %s ORDER BY 1",
-            [model.model_id],
-        ).fetchall()
+        scores, offsets = held_out_scores(conn, model.model_id), offsets_of(conn, model.model_id)
     if as_json:
         fitted = [{"quantity": q, "value": v, "unit": u} for q, v, u in offsets]
         print_json({"model": model, "scores": scores, "offsets": fitted})
@@ -131,29 +118,25 @@ def drop(name: Name, dsn: Dsn = None) -> None:
 
     Its folder goes with it.
     """
-    import shutil
-
-    from msacat.catalog.errors import UsageError
+    from msacat.catalog.errors import MsacatError
     from msacat.catalog.server.connect import advisory_lock, connect, require_store
-    from msacat.catalog.stream.model_ledger import find_model
-    from msacat.catalog.stream.stream_stars import drop_blocks
+    from msacat.catalog.stream.model_ledger import delete_model, find_model
+    from msacat.model.sealed_folder import remove_folder
 
     with connect(dsn) as conn:
         require_store(conn)
         with advisory_lock(conn, f"train {name}"):
             model = find_model(conn, name)
-            runs = conn.execute(
-                "SELECT run_id FROM msacat.runs WHERE model_id = %s AND state <> 'dropped' ORDER BY 1",
-                [model.model_id],
-            ).fetchall()
-            if runs:
-                raise UsageError(
-                    f"runs were made by model '{name}': {', '.join(str(run) for (run,) in runs)}",
-                    next_step=" && ".join(f"msacat runs drop {run}" for (run,) in runs),
-                )
-            conn.execute("DELETE FROM msacat.runs WHERE model_id = %s", [model.model_id])
-            conn.execute("DELETE FROM learned.models WHERE model_id = %s", [model.model_id])
-            drop_blocks(conn, model.model_id)
+            delete_model(conn, model)
             conn.commit()
-    shutil.rmtree(model.folder, ignore_errors=True)
+    try:
+        remove_folder(model.folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise MsacatError(
+            f"model '{name}' is out of the store, but its folder cannot be removed: {error.strerror or error}",
+            file=str(model.folder),
+            next_step="remove the folder: no model of that name can be made or imported while it is there",
+        ) from error
     print_line(f"model {name} is gone")

@@ -20,25 +20,18 @@ def register(parent: typer.Typer) -> None:
 @app.command("list")
 def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show every run: model, stars, state, when."""
+    from msacat.catalog.enrich.run_ledger import list_runs
     from msacat.catalog.enrich.write_enriched import RunRequest
     from msacat.catalog.server.connect import connect, require_store
 
     with connect(dsn) as conn:
         require_store(conn)
-        cursor = conn.execute(
-            "SELECT r.run_id, m.name AS model, r.state, r.stale_reason, r.n_stars, r.request, "
-            "(SELECT count(*) FILTER (WHERE done) || '/' || count(*) FROM msacat.run_chunks c WHERE c.run_id = r.run_id) "
-            "AS chunks, r.started::timestamp(0), r.published::timestamp(0) "
-            "FROM msacat.runs r JOIN learned.models m USING (model_id) ORDER BY r.run_id"
-        )
-        columns = [c.name for c in cursor.description or []]
-        rows = cursor.fetchall()
+        runs = list_runs(conn)
     if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif rows:
-        place = columns.index("request")
-        shown = [(*row[:place], RunRequest.in_words(row[place]), *row[place + 1 :]) for row in rows]
-        print_table(columns, shown)
+        print_json(runs)
+    elif runs:
+        shown = [run | {"request": RunRequest.in_words(run["request"])} for run in runs]
+        print_table(list(shown[0]), [tuple(run.values()) for run in shown])
     else:
         print_line("no run yet; next: msacat enrich")
 

@@ -27,26 +27,19 @@ def list_(dsn: Dsn = None, as_json: AsJson = False) -> None:
     """Show every survey msacat knows, and what this store holds of it."""
     from msacat.catalog.errors import StoreUnavailable
     from msacat.catalog.server.connect import connect, require_store
+    from msacat.catalog.store.store_status import list_surveys
     from msacat.catalog.surveys.load_specs import builtin_specs
 
-    held: dict[str, tuple] = {}
+    surveys: list[dict] = []
     try:
         with connect(dsn) as conn:
             require_store(conn)
-            rows = conn.execute(
-                "SELECT s.name, s.version, s.role, s.title, s.adopted_from, coalesce(sum(f.rows_kept), 0) "
-                "FROM msacat.surveys s LEFT JOIN msacat.files f ON f.survey = s.name GROUP BY s.name ORDER BY s.name"
-            ).fetchall()
-            held = {row[0]: row for row in rows}
+            surveys = list_surveys(conn)
     except StoreUnavailable:
         if as_json:
             raise
         say("no store is running; these are the built-in surveys")
-    surveys = [
-        {"name": n, "version": v, "role": role, "title": title, "state": f"adopted from {a}" if a else "registered",
-         "rows": int(r)}
-        for n, v, role, title, a, r in held.values()
-    ]  # fmt: skip
+    held = {survey["name"] for survey in surveys}
     surveys += [
         {
             "name": s.name,

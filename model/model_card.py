@@ -47,7 +47,8 @@ def model_card(model: StoredModel) -> str:
         "",
         "## Use",
         "",
-        "`msacat enrich --model <this folder>`; magnitudes are in each survey's published system.",
+        "`msacat models import <this folder>` takes it into a store, under the folder's name or another `--name`; then",
+        "`msacat enrich --model NAME`. Magnitudes are in each survey's published system.",
         "",
     ]
     lines += ["## Bands", "", "| band | measured in the sample | support |", "|---|---|---|"]

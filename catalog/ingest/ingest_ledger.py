@@ -54,6 +54,11 @@ def find_by_path(conn: Connection, survey: str, path: str) -> LedgerEntry | None
     return _entry(conn, "path = %s", survey, path)
 
 
+def ingested_paths(conn: Connection) -> list[str]:
+    """Where every file of the store lay."""
+    return [path for (path,) in conn.execute("SELECT path FROM msacat.files")]
+
+
 def _entry(conn: Connection, condition: str, survey: str, value: str) -> LedgerEntry | None:
     row = conn.execute(
         sql.SQL(

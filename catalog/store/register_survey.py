@@ -104,9 +104,9 @@ def register_adopted(conn: Connection, spec: SurveySpec, source: str, view: sql.
 def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     """Migrate a registered survey to a newer version of its file; returns what changed.
 
-    Allowed: new columns (NULL for rows already stored), new quality bits (set by the next ingest), what a bit
-    removes from the _clean view, changed words, ranges of matching, typical errors. Anything that would
-    reinterpret stored values is refused.
+    Allowed: new columns (NULL for rows already stored), new quality bits (set by the next ingest), new bands, labels
+    and scalars, what a bit removes from the _clean view, changed words, radii and epochs of matching, typical errors.
+    Anything that would reinterpret stored values, or take away what matched.stars shows, is refused.
     """
     conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRATION_LOCK])
     row = conn.execute(

@@ -322,7 +322,7 @@ def _create_or_replace(
     existing = view_columns(conn, schema, relation)
     if set(existing) <= set(outputs):
         order = existing + [name for name in outputs if name not in existing]
-    else:  # a survey was forgotten for good: the view must shrink, which REPLACE cannot
+    else:  # made by an older msacat with columns that are no longer shown, which REPLACE cannot take away
         conn.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(schema, relation)))
         order = list(outputs)
     columns = sql.SQL(", ").join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from psycopg import Connection
 
@@ -55,6 +56,19 @@ class StoreStatus:
     models: list[ModelStatus]
     runs: list[RunStatus]
     next_step: str
+
+
+def list_surveys(conn: Connection) -> list[dict[str, Any]]:
+    """The registered surveys in the order of their names: name, version, role, title, state, rows."""
+    rows = conn.execute(
+        "SELECT s.name, s.version, s.role, s.title, s.adopted_from, coalesce(sum(f.rows_kept), 0) "
+        "FROM msacat.surveys s LEFT JOIN msacat.files f ON f.survey = s.name GROUP BY s.name ORDER BY s.name"
+    ).fetchall()
+    return [
+        {"name": name, "version": version, "role": role, "title": title,
+         "state": f"adopted from {adopted}" if adopted else "registered", "rows": int(n_rows)}
+        for name, version, role, title, adopted, n_rows in rows
+    ]  # fmt: skip
 
 
 def store_status(conn: Connection) -> StoreStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msacat.catalog.errors import UsageError
@@ -11,6 +12,8 @@ from msacat.catalog.surveys.survey_spec import Column, Computed, SurveySpec
 ENTRIES = {"columns": ("column", "name"), "bands": ("band", "name"), "labels": ("label", "quantity"),
            "quality": ("quality bit", "bit")}  # fmt: skip
 LONGEST_VALUE = 60  # a description is not printed
+#: keys of [position] that name no column: only the next crossmatch reads them
+OF_THE_CROSSMATCH = ("epoch", "match_radius_arcsec")
 
 
 def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
@@ -19,6 +22,7 @@ def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
     refused: list[str] = []
     fixed = ("role", "id", "release", "matches", "spectra")
     refused += [f"{key} changed" for key in fixed if getattr(old, key) != getattr(new, key)]
+    refused += _of_position(old, new)
     for column in old.columns:
         try:
             now = new.column(column.name)
@@ -44,25 +48,44 @@ def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
         if (cut.removes, cut.bands, cut.labels) != (kept.removes, kept.bands, kept.labels):
             changes.append(f"quality bit {cut.bit} ({cut.name}) removes something else")
     changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
-    new_bands = {b.name: b for b in new.bands}
-    for band in old.bands:
-        now_band = new_bands.get(band.name)
-        if now_band is None:
-            refused.append(f"band {band.name} is gone")
-            continue
-        refused += [
-            f"band {band.name}: {key} changed"
-            for key in ("mag", "err", "system")
-            if getattr(band, key) != getattr(now_band, key)
-        ]
-    changes += [f"band {b} added" for b in sorted(new_bands.keys() - {b.name for b in old.bands})]
+    old_bands, new_bands = ({b.name: b for b in s.bands} for s in (old, new))
+    refused += _gone_or_changed("band", old_bands, new_bands, ("mag", "err", "system"))
+    changes += [f"band {b} added" for b in sorted(new_bands.keys() - old_bands.keys())]
+    old_labels, new_labels = ({x.quantity: x for x in s.labels} for s in (old, new))
+    refused += _gone_or_changed("label", old_labels, new_labels, ("value", "err"))
+    refused += [f"scalar {name} is gone" for name in old.scalars if name not in new.scalars]
     if refused:
         raise UsageError(
             f"survey '{old.name}': version {new.version} would reinterpret stored values:\n  "
             + "\n  ".join(refused),
-            next_step="give the survey a new name, or `msacat forget` it and ingest again",
+            next_step="begin another store: a store has one reference for ever"
+            if old.role == "reference"
+            else "add it as another survey: a new name, and new names for what matched.stars shows of it",
         )
     return changes + _other_changes(old, new)
+
+
+def _gone_or_changed(
+    what: str, old: Mapping[Any, Any], new: Mapping[Any, Any], keys: tuple[str, ...]
+) -> list[str]:
+    """Of entries by name: those that `new` lacks, and those it reads from other columns or in another system."""
+    refused = []
+    for name, entry in old.items():
+        if name not in new:
+            refused.append(f"{what} {name} is gone")
+            continue
+        refused += [
+            f"{what} {name}: {key} changed" for key in keys if getattr(entry, key) != getattr(new[name], key)
+        ]
+    return refused
+
+
+def _of_position(old: SurveySpec, new: SurveySpec) -> list[str]:
+    """What of [position] reinterprets stored positions; the epoch of the reference is that of its release."""
+    free = OF_THE_CROSSMATCH if old.role != "reference" else ("match_radius_arcsec",)
+    was, now = (s.position.model_dump() if s.position else {} for s in (old, new))
+    keys = [key for key in {**was, **now} if key not in free]
+    return [f"position.{key} changed" for key in keys if was.get(key) != now.get(key)]
 
 
 def _meaning(column: Column, key: str) -> object:
@@ -99,7 +122,7 @@ def _changes_of_entries(key: str, was: list[dict], now: list[dict]) -> list[str]
             changes += _changed_values(f"{what} {name}: ", before[name], entry, said)
         elif key == "labels":
             changes.append(f"label {name} added")
-    return changes + [f"label {name} is gone" for name in before if key == "labels" and name not in after]
+    return changes
 
 
 def _changed_values(
@@ -111,6 +134,6 @@ def _changed_values(
         if before == after or key in said:
             continue
         short = max(len(str(before)), len(str(after))) <= LONGEST_VALUE
-        effect = "; the next crossmatch takes it" if key == "match_radius_arcsec" else ""
+        effect = "; the next crossmatch takes it" if key in OF_THE_CROSSMATCH else ""
         changes.append(f"{lead}{key} changed" + (f" from {before!r} to {after!r}" if short else "") + effect)
     return changes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.package_version import code_version
@@ -147,6 +147,58 @@ def import_model(
     ).fetchone()
     assert row is not None
     return row[0]
+
+
+def list_models(conn: Connection) -> list[dict[str, Any]]:
+    """Every model of the store, in the order in which they were begun."""
+    return _dicts(
+        conn.execute(
+            "SELECT name, state, stale_reason, n_train, where_sql AS where, started::timestamp(0), "
+            "finished::timestamp(0), folder FROM learned.models ORDER BY model_id"
+        )
+    )
+
+
+def held_out_scores(conn: Connection, model_id: int) -> list[dict[str, Any]]:
+    """What finish_model recorded, by quantity and regime."""
+    return _dicts(
+        conn.execute(
+            "SELECT regime, quantity, n, bias, nmad, rmse, unit, coverage68, coverage95 FROM learned.scores "
+            "WHERE model_id = %s ORDER BY quantity, regime",
+            [model_id],
+        )
+    )
+
+
+def offsets_of(conn: Connection, model_id: int) -> list[tuple[Any, ...]]:
+    """(quantity, value, unit) of each fitted offset."""
+    return conn.execute(
+        "SELECT quantity, offset_value, unit FROM learned.offsets WHERE model_id = %s ORDER BY 1", [model_id]
+    ).fetchall()
+
+
+def delete_model(conn: Connection, model: ModelRow) -> None:
+    """Take a model out of the ledger; its folder stays. The caller commits.
+
+    Raises UsageError naming the runs that it made and that are kept.
+    """
+    runs = conn.execute(
+        "SELECT run_id FROM msacat.runs WHERE model_id = %s AND state <> 'dropped' ORDER BY 1",
+        [model.model_id],
+    ).fetchall()
+    if runs:
+        raise UsageError(
+            f"runs were made by model '{model.name}': {', '.join(str(run) for (run,) in runs)}",
+            next_step=" && ".join(f"msacat runs drop {run}" for (run,) in runs),
+        )
+    conn.execute("DELETE FROM msacat.runs WHERE model_id = %s", [model.model_id])
+    conn.execute("DELETE FROM learned.models WHERE model_id = %s", [model.model_id])
+    drop_blocks(conn, model.model_id)
+
+
+def _dicts(cursor: Cursor) -> list[dict[str, Any]]:
+    names = [column.name for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 def require_usable(model: ModelRow) -> None:

@@ -96,6 +96,15 @@ def load_split(conn: Connection, path: Path) -> int:
     return split_id
 
 
+def divisor_of(conn: Connection, split_id: int) -> int:
+    """source_id // divisor is what the split divides: a sky cell, or the star itself in a file of the user's."""
+    row = conn.execute(
+        "SELECT cell_divisor FROM msacat.split_sets WHERE split_id = %s", [split_id]
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
 def describe_split(conn: Connection, split_id: int) -> str:
     """In words: by the seed of its sky cells, or the fingerprint of the user's file."""
     row = conn.execute(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from importlib.resources import files
 
 import psycopg
 import pytest
@@ -227,6 +229,23 @@ class TestOtherVerbs:
         with psycopg.connect(sky_store, autocommit=True) as conn:
             conn.execute(err.split("in psql: ")[1])  # the very command it names
         assert msacat_at(sky_store, "crossmatch", "twomass_psc").code == 0
+
+    def test_a_survey_keeps_what_a_published_run_stands_on(self, trained, tmp_path, msacat_at):
+        """enriched.stars stands on matched.stars, which may grow and not shrink."""
+        had = '"parallax", "pmra", "pmdec"'
+        text = (files("msacat.catalog.surveys") / "gaia_source.toml").read_text("utf-8")
+        assert f"scalars = [{had}]" in text
+        later = re.sub(r"(?m)^version = \d+", "version = 99", text)
+        path = tmp_path / "gaia_source.toml"
+        path.write_text(later.replace(had, '"parallax", "pmra"', 1))
+        refused(msacat_at(trained, "survey", "update", path), 2, "scalar pmdec is gone")
+        path.write_text(later.replace(had, f'{had}, "phot_g_mean_flux"', 1))
+        assert msacat_at(trained, "survey", "update", path).code == 0
+        with psycopg.connect(trained) as conn:
+            both = (
+                "SELECT count(m.phot_g_mean_flux) FROM enriched.stars JOIN matched.stars m USING (source_id)"
+            )
+            assert conn.execute(both).fetchone()[0] > 2000
 
     def test_simulate_into_an_existing_folder(self, tmp_path, msacat_at):
         (tmp_path / "mine.txt").write_text("precious")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -90,3 +93,35 @@ def test_a_model_that_is_not_whole_or_not_welcome_is_refused(trained_once, expor
     assert code == 1 and "manifest.json" in err
     listed = json.loads(msacat_at(trained_once, "models", "list", "--json").out)
     assert [model["name"] for model in listed] == ["trained_store"]
+
+
+def test_the_card_says_how_a_store_takes_the_model_in(trained, exported, msacat_at):
+    card = (exported / "README.md").read_text("utf-8")
+    commands = re.findall(r"`msacat (.+?)`", card)
+    assert len(commands) == 2
+    for command in commands:
+        words = command.replace("<this folder>", str(exported)).replace("NAME", exported.name).split()
+        ended = msacat_at(trained, *words)
+        assert ended.code == 0, ended.err
+    runs = json.loads(msacat_at(trained, "runs", "list", "--json").out)
+    assert [run["model"] for run in runs] == ["trained_store", exported.name]
+
+
+def test_a_dropped_model_s_folder_goes_or_is_named(trained, exported, msacat_at):
+    def imported(name: str) -> Path:
+        assert msacat_at(trained, "models", "import", exported, "--name", name).code == 0
+        listed = json.loads(msacat_at(trained, "models", "list", "--json").out)
+        return next(Path(model["folder"]) for model in listed if model["name"] == name)
+
+    folder = imported("to-drop")
+    assert msacat_at(trained, "models", "drop", "to-drop").code == 0 and not folder.exists()
+    shutil.rmtree(imported("gone-already"))
+    assert msacat_at(trained, "models", "drop", "gone-already").code == 0
+    folder = imported("cannot-go")
+    shutil.rmtree(folder)
+    folder.write_text("a file is no folder that could be emptied")
+    code, out, err = msacat_at(trained, "models", "drop", "cannot-go")
+    assert code == 1 and out == "" and str(folder) in err and "next:     remove the folder" in err
+    listed = json.loads(msacat_at(trained, "models", "list", "--json").out)
+    assert [model["name"] for model in listed] == ["trained_store"]
+    folder.unlink()

@@ -12,6 +12,7 @@ import pytest
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.model.evaluate.accuracy_page import accuracy_page
 from msacat.model.evaluate.record_file import read_records
+from msacat.model.model_card import model_card
 from msacat.model.predict_stars import StarModel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -70,6 +71,9 @@ def test_stored_weights_predict_with_this_code(name):
     stars.mag_BM[:2, features.band_names.index(features.reference_band)] = 15.0
     found = model.predict(stars)
     assert np.isfinite(found.mag_BM[:2]).any() and np.isnan(found.mag_BM[2]).all()
+    card = model_card(model.stored)
+    use = card[card.index("## Use") : card.index("## Bands")]
+    assert use in (REPOSITORY / "benchmarks" / "weights" / name / "README.md").read_text("utf-8")
 
 
 def test_stored_weights_are_no_larger_than_promised():

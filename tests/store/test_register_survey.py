@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from msacat.catalog.crossmatch.crossmatch_inputs import read_inputs
 from msacat.catalog.enrich.enriched_tables import KINDS, RUN_OF, columns_of
 from msacat.catalog.errors import StoreUnavailable, UsageError
 from msacat.catalog.store.column_comments import Described
@@ -181,6 +182,60 @@ def test_a_bit_and_a_band_keep_their_meaning(conn, table, key, value, answer):
             update_survey(conn, later)
     stored = conn.execute("SELECT bit, typical_err FROM msacat.bands WHERE band = 'twomass_j'").fetchone()
     assert stored == (0, 0.5 if key == "typical_err" else spec.bands[0].typical_err)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "answer"),
+    [
+        ("lamost_dr9", "labels.0.value", "teff", "label fe_h: value changed"),
+        ("lamost_dr9", "labels.0.err", "teff_err", "label fe_h: err changed"),
+        ("lamost_dr9", "labels.0.err", None, "label fe_h: err changed"),
+        ("lamost_dr9", "labels.0.typical_err", 0.5, ["label fe_h: typical_err changed from 0.1 to 0.5"]),
+        ("gaia_source", "scalars", ["parallax", "pmra"], "scalar pmdec is gone"),
+        ("gaia_source", "scalars", ["parallax", "pmdec"], "scalar pmra is gone"),
+        ("gaia_source", "position.pmra", "pmdec", r"position\.pmra changed"),
+        ("gaia_source", "position.epoch_column", None, r"position\.epoch_column changed"),
+        ("gaia_source", "position.epoch", 2015.5, r"position\.epoch changed"),
+        ("twomass_psc", "position.ra", "dec", r"position\.ra changed"),
+        ("twomass_psc", "position.epoch", 1999.0,
+         ["position.epoch changed from 1999.5 to 1999.0; the next crossmatch takes it"]),
+        ("lamost_dr9", "position.gaia_id", None, r"position\.gaia_id changed"),
+    ],
+)  # fmt: skip
+def test_labels_scalars_and_positions_keep_their_meaning(conn, name, key, value, answer):
+    spec = builtin_specs()[name]
+    register_survey(conn, spec)
+    later = spec.model_dump() | {"version": spec.version + 1}
+    place, *parts = later, *key.split(".")
+    for part in parts[:-1]:
+        place = place[int(part) if part.isdigit() else part]
+    place[parts[-1]] = value
+    if isinstance(answer, list):
+        assert update_survey(conn, SurveySpec.model_validate(later)) == answer
+    else:
+        with pytest.raises(UsageError, match=answer) as error:
+            update_survey(conn, SurveySpec.model_validate(later))
+        assert ("another store" in error.value.next_step) == (name == "gaia_source")
+
+
+def test_matches_made_with_another_epoch_are_out_of_date(conn):
+    for name in ("gaia_source", "twomass_psc"):
+        register_survey(conn, builtin_specs()[name])
+    spec, before = builtin_specs()["twomass_psc"], read_inputs(conn, "twomass_psc").fingerprint
+    assert spec.position is not None
+    position = spec.position.model_dump() | {"epoch": 1999.0}
+    update_survey(conn, changed(spec, version=spec.version + 1, position=position))
+    assert read_inputs(conn, "twomass_psc").fingerprint != before
+
+
+def test_a_label_may_come_but_not_go(conn):
+    spec = builtin_specs()["lamost_dr9"]
+    fewer = changed(spec, labels=[x.model_dump() for x in spec.labels if x.quantity != "teff"])
+    register_survey(conn, fewer)
+    more = changed(spec, version=spec.version + 1)
+    assert update_survey(conn, more) == ["label teff added"]
+    with pytest.raises(UsageError, match="label teff is gone"):
+        update_survey(conn, changed(fewer, version=spec.version + 2))
 
 
 def test_every_change_is_listed(conn):
