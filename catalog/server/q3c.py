@@ -58,11 +58,21 @@ def join(
     ).format(ra, dec, _column(ra_indexed), _column(dec_indexed), _constant(_radius(radius_deg)))
 
 
-def q3c_index_sql(schema: str, table: str, ra: str, dec: str) -> sql.Composed:
-    """The CREATE INDEX that cone searches and joins need."""
-    return sql.SQL("CREATE INDEX ON {} (q3c_ang2ipix({}, {}))").format(
-        sql.Identifier(schema, table), sql.Identifier(ra), sql.Identifier(dec)
-    )
+def q3c_index_sql(schema: str, table: str, ra: str, dec: str, name: str | None = None) -> sql.Composed:
+    """The CREATE INDEX that cone searches and joins need; PostgreSQL chooses the name where none is given."""
+    return sql.SQL("CREATE INDEX {}ON {} (q3c_ang2ipix({}, {}))").format(
+        sql.SQL("{} ").format(sql.Identifier(name)) if name else sql.SQL(""),
+        sql.Identifier(schema, table), sql.Identifier(ra), sql.Identifier(dec),
+    )  # fmt: skip
+
+
+def is_q3c_key(conn: Connection, key: str, ra: str, dec: str) -> bool:
+    """Is this key of an index, as pg_get_indexdef writes it, q3c_ang2ipix(ra, dec)?
+
+    The schema stands before the function where it is not on the search path.
+    """
+    wanted = f"q3c_ang2ipix({_quoted(conn, ra)}, {_quoted(conn, dec)})"
+    return key == wanted or key.endswith(f".{wanted}")
 
 
 def has_q3c_index(conn: Connection, schema: str, table: str, ra: str, dec: str) -> bool:
@@ -70,7 +80,7 @@ def has_q3c_index(conn: Connection, schema: str, table: str, ra: str, dec: str) 
 
     For a view, True if a table below it has one on any columns: the view may have renamed them.
     """
-    definitions = conn.execute(
+    keys = conn.execute(
         """WITH RECURSIVE below AS (
                SELECT %s::regclass::oid AS relation, 0 AS depth
                UNION
@@ -85,9 +95,8 @@ def has_q3c_index(conn: Connection, schema: str, table: str, ra: str, dec: str) 
             WHERE i.indisvalid""",
         [sql.Identifier(schema, table).as_string(conn)],
     ).fetchall()
-    here = f"q3c_ang2ipix({_quoted(conn, ra)}, {_quoted(conn, dec)})"
     return any(
-        text == here if depth == 0 else text.startswith("q3c_ang2ipix(") for depth, text in definitions
+        is_q3c_key(conn, key, ra, dec) if depth == 0 else "q3c_ang2ipix(" in key for depth, key in keys
     )
 
 

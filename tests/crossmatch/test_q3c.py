@@ -128,6 +128,10 @@ def test_the_index_is_recognised(sky):
     assert not q3c.has_q3c_index(conn, "survey", "bare", "Ra", "dec")
     conn.execute(q3c.q3c_index_sql("survey", "bare", "Ra", "dec"))
     assert q3c.has_q3c_index(conn, "survey", "bare", "Ra", "dec")
+    conn.execute("SET LOCAL search_path = survey")  # the definition now names the schema of Q3C
+    for table, ra, dec in (("bare", "Ra", "dec"), ("sky", "ra", "dec"), ("seen", "alpha", "delta")):
+        assert q3c.has_q3c_index(conn, "survey", table, ra, dec)
+    assert not q3c.has_q3c_index(conn, "survey", "sky", "dec", "ra")
 
 
 def test_marking_needs_the_owner_of_the_functions(store):
