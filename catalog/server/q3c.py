@@ -43,21 +43,6 @@ def cone_parameters(ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[f
     return *_on_the_sky(ra_deg, dec_deg), _radius(radius_deg)
 
 
-def join(
-    ra_each: Column, dec_each: Column, ra_indexed: Column, dec_indexed: Column, radius_deg: float
-) -> sql.Composed:
-    """Condition: two rows lie within `radius_deg` of each other.
-
-    For each row of the first table the index of the second is asked: the second is the table with the Q3C index (the
-    larger one, if both have). A position of the first that is NULL, NaN or off the sky joins nothing.
-    Raises UsageError for an impossible radius.
-    """
-    ra, dec = _column(ra_each), _column(dec_each)
-    return sql.SQL(
-        "q3c_join(CASE WHEN {0} BETWEEN 0 AND 360 AND {1} BETWEEN -90 AND 90 THEN {0} END, {1}, {2}, {3}, {4})"
-    ).format(ra, dec, _column(ra_indexed), _column(dec_indexed), _constant(_radius(radius_deg)))
-
-
 def q3c_index_sql(schema: str, table: str, ra: str, dec: str, name: str | None = None) -> sql.Composed:
     """The CREATE INDEX that cone searches and joins need; PostgreSQL chooses the name where none is given."""
     return sql.SQL("CREATE INDEX {}ON {} (q3c_ang2ipix({}, {}))").format(
