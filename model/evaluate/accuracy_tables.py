@@ -10,6 +10,7 @@ import numpy as np
 from msacat.model.evaluate.metrics import geometric_mean
 from msacat.model.evaluate.regimes import REGIMES
 
+#: what a careful astronomer would otherwise use
 CONVENTIONAL = (
     "median_colour", "colour_locus", "knn", "iterative_ridge", "missforest", "lightgbm", "em_gaussian", "xgboost", "mlp",
 )  # fmt: skip

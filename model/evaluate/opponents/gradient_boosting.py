@@ -40,7 +40,6 @@ class GradientBoosting(Method):
 
     name = "lightgbm"
     per_regime = True
-    conventional = True
 
     def __init__(self, trees: int = TREES) -> None:
         self.trees = trees
