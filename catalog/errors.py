@@ -55,6 +55,10 @@ class InputRejected(MsacatError):
     exit_code = 1
 
 
+class NotATable(InputRejected):
+    """Content that is no table at all, as against a table that is damaged or packed."""
+
+
 class UsageError(MsacatError):
     """The command cannot mean anything: unknown name, bad option, bad spec (exit code 2)."""
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import shutil
 import time
 from pathlib import Path
@@ -12,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from msacat.cli.output import print_line, print_table, say
-from msacat.cli.scores_table import COLUMNS
+from msacat.cli.evaluation_store import datasets_of
+from msacat.cli.output import print_line, print_table
+from msacat.cli.run_verb import run_verb
+from msacat.cli.scores_table import COLUMNS, by_quantity
 
 REAL, SKY = "demo_stars", "demo_sky"
 SHOWN = ("gaia_bp", "gaia_rp", "sdss_u", "sdss_g", "sdss_i", "skymapper_v", "skymapper_g", "ps1_g", "ps1_i", "ps1_y",
@@ -90,9 +89,7 @@ def _simulated_sky(server, folder: Path, stars: int, minutes: float) -> str:
     _verb("simulated", ["simulate", str(files), "--stars", str(stars), "--seed", "1"],
           lambda sky: f"{stars} stars in {len(sky['rows']) - 1} datasets")  # fmt: skip
     dsn = _fresh_store(server, SKY)
-    datasets = sorted(p.name for p in files.iterdir() if p.is_dir())
-    datasets.sort(key=lambda name: (name != "gaia_source", "neighbour" in name, name))
-    _ingest_match_train_enrich(dsn, files, datasets, SKY, minutes)
+    _ingest_match_train_enrich(dsn, files, datasets_of(files), SKY, minutes)
     _show_sky(dsn)
     return dsn
 
@@ -124,12 +121,9 @@ def _ingest_words(report: dict) -> str:
 
 def _show_scores(trained: dict, synthetic: tuple[str, ...]) -> None:
     """One row a quantity, one column a kind of star: NMAD, and how often the 68 % interval held the observed value."""
-    found: dict[str, dict[str, str]] = {}
-    kind_of = {regime: kind for kind, regimes in COLUMNS.items() for regime in regimes}
-    for s in trained["scores"]:
-        if s["n"]:
-            words = f"{s['nmad']:.3g} {s['unit']} ({100 * s['coverage68']:.0f} %)"
-            found.setdefault(s["quantity"], {})[kind_of[s["regime"]]] = words
+    found = by_quantity(
+        trained["scores"], lambda s: f"{s['nmad']:.3g} {s['unit']} ({100 * s['coverage68']:.0f} %)"
+    )
     kinds = [kind for kind in COLUMNS if any(kind in found.get(quantity, {}) for quantity in SHOWN)]
     print_line(
         "  Held-out stars, its survey (or label) hidden: NMAD of predicted - observed (inside the 68 % interval)"
@@ -217,20 +211,12 @@ def _step(words: str, work, summary) -> Any:
 def _verb(words: str, arguments: list[str], summary=lambda result: "", as_json: bool = True) -> Any:
     """Run a verb as the user would type it; one line of summary."""
     began = time.monotonic()
-    result = _run([*arguments, "--json"] if as_json else arguments, as_json)
+    result = _run([*arguments, "--json"] if as_json else arguments)
     if words:
         tail = summary(result)
         print_line(f"  {words}" + (f": {tail}" if tail else "") + f" [{time.monotonic() - began:.0f} s]")
     return result
 
 
-def _run(arguments: list[str], as_json: bool = True) -> Any:
-    from msacat.cli.main import main
-
-    caught = io.StringIO()
-    with contextlib.redirect_stdout(caught):
-        code = main(arguments)
-    if code != 0:
-        say(f"the demo stopped at: msacat {' '.join(arguments)}")
-        raise typer.Exit(code)
-    return json.loads(caught.getvalue()) if as_json else caught.getvalue()
+def _run(arguments: list[str]) -> Any:
+    return run_verb(arguments, "the demo")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from msacat.cli.output import be_quiet, say
+from msacat.cli.output import say
+from msacat.cli.run_verb import run_verb
 
 
 @contextlib.contextmanager
@@ -39,7 +36,7 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
 
     server = private_server()
     was_running = server.status().state == "running"
-    run(["db", "start", "--quiet"])
+    _run(["db", "start", "--quiet"])
     database = f"evaluation_{name}"
     made = server.create_database(database)
     try:
@@ -57,21 +54,6 @@ def evaluation_store(files: Path, dsn: str | None, name: str) -> Iterator[str]:
                 server.stop()
 
 
-def run(arguments: list[str]) -> Any:
-    """Run a verb; its JSON if it prints any. Ends with its exit code where it fails. The verb decides what is quiet."""
-    from msacat.cli.main import main
-
-    caught = io.StringIO()
-    before = be_quiet(False)
-    with contextlib.redirect_stdout(caught):
-        code = main(arguments)
-    be_quiet(before)
-    if code != 0:
-        say(f"the evaluation stopped at: msacat {' '.join(arguments)}")
-        raise typer.Exit(code)
-    return json.loads(caught.getvalue()) if "--json" in arguments else None
-
-
 def datasets_of(sky: Path) -> list[str]:
     """Folders of the sky, in an order in which they may be ingested."""
     names = sorted(path.name for path in sky.iterdir() if path.is_dir())
@@ -80,8 +62,12 @@ def datasets_of(sky: Path) -> list[str]:
 
 def _fill(files: Path, dsn: str) -> None:
     for dataset in datasets_of(files):
-        run(["ingest", dataset, str(files / dataset), "--dsn", dsn, "--quiet", "--json"])
-    run(["crossmatch", "--dsn", dsn, "--quiet", "--json"])
+        _run(["ingest", dataset, str(files / dataset), "--dsn", dsn, "--quiet", "--json"])
+    _run(["crossmatch", "--dsn", dsn, "--quiet", "--json"])
+
+
+def _run(arguments: list[str]) -> None:
+    run_verb(arguments, "the evaluation")
 
 
 def _require_own(files: Path, conn: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msacat.cli.output import print_line, print_table
@@ -15,17 +15,20 @@ COLUMNS = {
 }
 
 
-def print_scores(scores: Iterable[Mapping[str, Any]], only: Collection[str] | None = None) -> None:
-    """Scores (score_model.Score as mappings) on stdout; `only` these quantities (labels without their survey)."""
+def by_quantity(
+    scores: Iterable[Mapping[str, Any]], words: Callable[[Mapping[str, Any]], str]
+) -> dict[str, dict[str, str]]:
+    """Scores (score_model.Score as mappings) in words: {quantity: {column: words}}."""
+    column_of = {regime: column for column, regimes in COLUMNS.items() for regime in regimes}
     found: dict[str, dict[str, str]] = {}
     for s in scores:
-        if only is not None and s["quantity"].rsplit(".", 1)[-1] not in only:
-            continue
-        column = next(name for name, regimes in COLUMNS.items() if s["regime"] in regimes)
-        digits = 0 if s["unit"] == "K" else 3
-        found.setdefault(s["quantity"], {})[column] = (
-            f"{s['nmad']:.{digits}f} {s['unit']} ({100 * s['coverage68']:.0f} %, {s['n']})"
-        )
+        found.setdefault(s["quantity"], {})[column_of[s["regime"]]] = words(s)
+    return found
+
+
+def print_scores(scores: Iterable[Mapping[str, Any]]) -> None:
+    """Scores (score_model.Score as mappings) on stdout."""
+    found = by_quantity(scores, _words)
     if not found:
         print_line("no star is held out that has what was hidden: no scores")
         return
@@ -37,6 +40,11 @@ def print_scores(scores: Iterable[Mapping[str, Any]], only: Collection[str] | No
         ["quantity", *columns],
         [(quantity, *(row.get(name) for name in columns)) for quantity, row in found.items()],
     )
+
+
+def _words(s: Mapping[str, Any]) -> str:
+    digits = 0 if s["unit"] == "K" else 3
+    return f"{s['nmad']:.{digits}f} {s['unit']} ({100 * s['coverage68']:.0f} %, {s['n']})"
 
 
 def print_offsets(offsets: Sequence[tuple[str, float, str]]) -> None:

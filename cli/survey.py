@@ -156,6 +156,10 @@ def show(
             for c in spec.columns
         ],
     )  # fmt: skip
+    for source in dict.fromkeys(c.source for c in spec.columns if c.source):
+        named = [c.name for c in spec.columns if c.source == source]
+        of = "all columns" if len(named) == len(spec.columns) else ", ".join(named)
+        print_line(f"source of the names of {of}: {source}")
     if spec.bands:
         print_line("")
         print_table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ def finish_training(
             for k in ("steps", "epochs", "seconds", "stars", "final_losses", "notes", "resumed_from")
         },
         provenance,
-        _code_version(),
+        version("msacat"),
     )
     save_model(folder, stored, model_card(stored))
     return stored
@@ -84,10 +84,3 @@ def calibrate(model: StarNetwork, stream: StarStream, notes: list[str], device: 
     scaled_M = (model.scaling.noise_D[:M] > 1).tolist()
     common_var_D = model.scaling.common_var
     return fit_calibration(whole.keeping(kept_SXM), survey_M.tolist(), L, scaled_M, common_var_D)
-
-
-def _code_version() -> str:
-    try:
-        return version("msacat")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "unknown"

@@ -15,7 +15,7 @@ import torch
 
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.model.cells import Cells
-from msacat.model.hide_features import group_of_cells
+from msacat.model.hide_features import group_of_cells, one_survey
 from msacat.model.noise_in_flux import FluxNoise
 from msacat.model.scale_features import FeatureScaling
 from msacat.model.star_network import StarNetwork, same_survey
@@ -105,7 +105,7 @@ def hold_out(
         block, cells, known = block.take(np.flatnonzero(use)), cells.take(use), known[use]
     hidden = np.zeros_like(known)
     if "survey" in regime:
-        which = _survey_to_hide(known, group, rng) if survey is None else np.full(len(known), survey)
+        which = one_survey(known, group, rng) if survey is None else np.full(len(known), survey)
         hidden |= group == which[:, None]
     if "xp" in regime:
         hidden |= group < 0
@@ -169,11 +169,3 @@ def _without_bias(
         np.concatenate([value.cpu().numpy(), cells.value_BD[:, M:]], 1),
         np.concatenate([var.cpu().numpy(), cells.var_BD[:, M:]], 1),
     )
-
-
-def _survey_to_hide(known: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For every star one of the surveys that say something of it, at random; −9 where none does."""
-    n = group.max() + 1
-    seen = np.stack([known[:, group == g].any(1) for g in range(n)], axis=1)
-    draw = np.where(seen, rng.random(seen.shape), -1.0)
-    return np.where(seen.any(1), draw.argmax(1), -9)

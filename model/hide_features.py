@@ -103,7 +103,7 @@ def hide(
     a_survey = np.isin(situation, ("survey", "xp_and_survey")) | (
         (situation == "faint") & (rng.random(B) < 0.5)
     )
-    hidden |= a_survey[:, None] & (group == _one_survey(observed, group, rng)[:, None])
+    hidden |= a_survey[:, None] & (group == one_survey(observed, group, rng)[:, None])
     hidden |= np.isin(situation, ("xp", "xp_and_survey", "faint"))[:, None] & (group < 0)
     half = np.where(rng.random(B) < 0.5, BP, RP)
     hidden |= (situation == "half_xp")[:, None] & (group == half[:, None])
@@ -136,10 +136,10 @@ def _can_be_faint(cells: Cells) -> np.ndarray:
     return (cells.norm_B < FAINT_G[0]) & ~cells.proxy_B
 
 
-def _one_survey(observed: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For every star one of the surveys that measured it; −9 if there is none."""
+def one_survey(known: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For every star one of the surveys that say something of it, at random; −9 where none does."""
     n = group.max() + 1
-    seen = np.stack([observed[:, group == g].any(1) for g in range(n)], axis=1)
+    seen = np.stack([known[:, group == g].any(1) for g in range(n)], axis=1)
     draw = np.where(seen, rng.random(seen.shape), -1.0)
     return np.where(seen.any(1), draw.argmax(1), -9)
 

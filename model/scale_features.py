@@ -27,6 +27,7 @@ MAG_PER_FLUX = 2.5 / np.log(10.0)  # mag per unit of relative flux
 MAX_ERR_MAG = 5.0  # a larger published error says no more than this one, and its square stays finite
 MAX_SCALED = 60.0  # robust widths; beyond this a cell is an accident, and its square must stay finite
 MIN_SUPPORT = 20  # stars with a band below which the model gives no number for it
+FEWEST_FOR_WIDTH = 50  # measured stars of a band
 XP_FLOOR = 0.01  # of a coefficient's robust width: no spectrum is known better than its calibration
 
 
@@ -173,12 +174,10 @@ class _Raw:
     proxy: np.ndarray
 
 
-def fit_scaling(
-    features: StarFeatures, block: StarBlock, min_stars: int = 50, background: bool = True
-) -> FeatureScaling:
+def fit_scaling(features: StarFeatures, block: StarBlock, background: bool = True) -> FeatureScaling:
     """Medians and robust widths of the cells of `block`, a random sample of training stars.
 
-    Bands measured in fewer than `min_stars` of them (or fewer than 1 % where the sample is small) keep a
+    Bands measured in fewer than FEWEST_FOR_WIDTH of them (or fewer than 1 % where the sample is small) keep a
     width of 0.3 mag. background: take the one of the spectra out (methods to compare with do not know of it). Raises InputRejected if no star has the reference band.
     """
     ref = features.band_names.index(features.reference_band)
@@ -201,7 +200,7 @@ def fit_scaling(
     D = raw.value.shape[1]
     center, scale, proxy_width = np.zeros(D), np.full(D, 0.3), np.full(D, 0.5)
     known = raw.observed | raw.derived
-    enough = min(min_stars, max(1, len(block) // 100))
+    enough = min(FEWEST_FOR_WIDTH, max(1, len(block) // 100))
     for d in range(D):
         x = raw.value[known[:, d], d]
         if len(x) >= 1:

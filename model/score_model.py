@@ -39,15 +39,13 @@ class Score:
     coverage95: float
 
 
-def score(
-    model: StarModel, stream: StarStream, part: str = "test", max_stars: int = 6_000, seed: int = 0
-) -> list[Score]:
+def score(model: StarModel, stream: StarStream, part: str = "test", max_stars: int = 6_000) -> list[Score]:
     """Scores of about `max_stars` stars of `part` (whole blocks); [] if it is empty."""
     network = model.network
     held: dict[str, list[HeldOut]] = {r: [] for r in REGIMES}
     n = 0
-    for block in stream.blocks(part, 0, seed):
-        rng = np.random.default_rng([seed, n])
+    for block in stream.blocks(part, epoch=0, seed=0):
+        rng = np.random.default_rng([0, n])
         for regime in REGIMES:
             if regime in ("survey_hidden", "as_observed") or network.scaling.n_xp:
                 held[regime].append(hold_out(network, block, regime, rng, model.device))

@@ -14,8 +14,6 @@ from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.devices import DEVICES
 from msacat.model.hide_features import HidingPolicy
 
-PARTS = ("train", "calibrate", "test")
-
 
 class StarStream(Protocol):
     """Stars of one snapshot, in blocks."""

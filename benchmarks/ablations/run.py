@@ -180,7 +180,7 @@ def judge(
 def judge_mixture(data: EvaluationData, results: Path) -> None:
     """The mixture fitted to the same stars; its robust form on the dirty sky."""
     robust = data.name != "sky"
-    method = Mixture("mfa-robust" if robust else "mfa", (), 3 if robust else 0, conventional=False)
+    method = Mixture("mfa-robust" if robust else "mfa", (), 3 if robust else 0)
     file = RecordFile(results)
     if not any(r["method"] == method.name and r["dataset"] == data.name for r in file.records):
         _record(data, method, file)

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from msacat.catalog.crossmatch.sky_pairs import (
-    GRAIN_ARCSEC,
-    ObjectPositions,
-    Pairs,
-    SkySearch,
-    StarPositions,
-    ranges,
-)
-
-__all__ = ["Matches", "ObjectPositions", "StarPositions", "choose_mutual", "mutual_nearest"]
+from msacat.catalog.crossmatch.sky_pairs import GRAIN_ARCSEC, ObjectPositions, Pairs, ranges
 
 GIVES_WAY_ARCSEC = 0.5
 
@@ -47,34 +36,11 @@ class Matches:
         return self.grains * GRAIN_ARCSEC
 
 
-def mutual_nearest(
-    stars: StarPositions, objects: ObjectPositions, radius_arcsec: float, *, workers: int = 1
-) -> Matches:
-    """Match `objects` to `stars` one to one within `radius_arcsec`, at each object's epoch.
-
-    A pair matches when each is the other's nearest; of equally near objects a star takes the one of smaller id, of
-    equally near stars an object takes the one of smaller source_id. The answer does not depend on the order of
-    either side. `workers` threads search (numpy releases the interpreter in what takes long).
-    Raises ValueError for a position or epoch that is not finite or a declination beyond the poles.
-    """
-    search = SkySearch(objects, radius_arcsec)
-    if workers == 1:
-        return choose_mutual(search.near(stars), stars.source_id, objects)
-    bounds = np.linspace(0, len(stars), 8 * workers + 1).astype(int)
-
-    def near(first_and_end: tuple[int, int]) -> Pairs:
-        first, end = first_and_end
-        pairs = search.near(_part(stars, first, end))
-        return Pairs(pairs.star + first, pairs.obj, pairs.grains)
-
-    with ThreadPoolExecutor(workers) as pool:
-        found = list(pool.map(near, pairwise(bounds)))
-    return choose_mutual(Pairs.concatenate(found), stars.source_id, objects)
-
-
 def choose_mutual(pairs: Pairs, source_id: np.ndarray, objects: ObjectPositions) -> Matches:
-    """Each star's preferred pair, and whether its object prefers that star too.
+    """Each star's preferred pair, and whether its object prefers that star too: then they match.
 
+    Of equally near objects a star prefers the one of smaller id, of equally near stars an object the one of smaller
+    source_id: the answer does not depend on the order of either side.
     pairs.star indexes source_id and need not be sorted, but each star's pairs must stand together.
     """
     if not len(pairs):
@@ -124,11 +90,3 @@ def _nearest_star(pairs: Pairs, source_id: np.ndarray, n_objects: int) -> np.nda
     first = np.flatnonzero(np.diff(obj, prepend=-1))
     nearest_star[obj[first]] = star[first]
     return nearest_star
-
-
-def _part(stars: StarPositions, start: int, stop: int) -> StarPositions:
-    part, epoch = slice(start, stop), stars.ref_epoch
-    return StarPositions(
-        stars.source_id[part], stars.ra[part], stars.dec[part], stars.pmra[part], stars.pmdec[part],
-        epoch[part] if isinstance(epoch, np.ndarray) and epoch.ndim else epoch,
-    )  # fmt: skip

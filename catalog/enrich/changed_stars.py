@@ -61,14 +61,12 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
     conn.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (source_id)").format(table))
 
 
-def observed_mask(conn: Connection, alias: str = "s") -> sql.Composable:
-    """SQL expression on matched.stars: bits of the bands that hold a measurement now."""
+def observed_mask(conn: Connection) -> sql.Composable:
+    """SQL expression on matched.stars s: bits of the bands that hold a measurement now."""
     present = set(view_columns(conn, "matched", "stars"))
     rows = conn.execute("SELECT band, bit FROM msacat.bands ORDER BY bit").fetchall()
     terms = [
-        sql.SQL("CASE WHEN {} IS NULL THEN 0 ELSE {}::bigint END").format(
-            sql.Identifier(alias, band), 1 << bit
-        )
+        sql.SQL("CASE WHEN {} IS NULL THEN 0 ELSE {}::bigint END").format(sql.Identifier("s", band), 1 << bit)
         for band, bit in rows
         if band in present
     ]

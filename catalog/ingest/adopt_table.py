@@ -21,6 +21,7 @@ from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.ingest.units_in_files import factor_to
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.package_version import code_version
+from msacat.catalog.server.q3c import is_q3c_key, q3c_index_sql
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import find_spec, register_adopted
 from msacat.catalog.surveys.survey_spec import Column, SurveySpec
@@ -54,10 +55,10 @@ def adopt(
     schema, name = _split(table)
     with advisory_lock(conn, files_lock(dataset)), conn.transaction():
         release = reference_release(conn, spec)
-        kind, rows = _relation(conn, schema, name)
+        rows = _rows_estimated(conn, schema, name)
         sources, unused = _bind(conn, spec, schema, name, columns or {})
         named = _names_of_releases(spec, sources, unused)
-        _check_indexes(conn, spec, schema, name, kind, sources)
+        _check_indexes(conn, spec, schema, name, sources)
         file_id = _scalar(conn, "SELECT nextval(pg_get_serial_sequence('msacat.files', 'file_id'))")
         view = adopted_view(spec, schema, name, sources, int(file_id), release)
         if not _swapped(conn, spec, f"{schema}.{name}", view):
@@ -84,8 +85,8 @@ def _split(table: str) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _relation(conn: Connection, schema: str, name: str) -> tuple[str, int]:
-    """(relkind, estimated rows) of a table we may read."""
+def _rows_estimated(conn: Connection, schema: str, name: str) -> int:
+    """Of a table we may read."""
     row = conn.execute(
         "SELECT c.relkind, greatest(c.reltuples, 0)::bigint, has_table_privilege(c.oid, 'SELECT') FROM pg_class c "
         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
@@ -123,7 +124,7 @@ def _relation(conn: Connection, schema: str, name: str) -> tuple[str, int]:
         rows = int(_scalar(conn, "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_inherits i "
                                  "JOIN pg_class c ON c.oid = i.inhrelid "
                                  "WHERE i.inhparent = format('%%I.%%I', %s::text, %s::text)::regclass", schema, name))  # fmt: skip
-    return kind, rows
+    return int(rows)
 
 
 def _bind(
@@ -260,7 +261,6 @@ def _check_indexes(
     spec: SurveySpec,
     schema: str,
     table: str,
-    kind: str,
     sources: Mapping[str, tuple[Source, ...]],
 ) -> None:
     """A cone search or a match without an index would read the whole table: refuse, with what makes it."""
@@ -283,13 +283,8 @@ def _check_indexes(
         )
     if spec.position:
         ra, dec = (sources[n][0].name for n in (spec.position.ra, spec.position.dec))
-        wanted = f"q3c_ang2ipix({_quoted(conn, ra)}, {_quoted(conn, dec)})"
-        if not any(keys[0].split(".")[-1] == wanted or keys[0] == wanted for _, keys in indexes):
-            missing.append(
-                sql.SQL("CREATE INDEX {} ON {} (q3c_ang2ipix({}, {}))").format(
-                    sql.Identifier(f"{table}_q3c"[:63]), target, sql.Identifier(ra), sql.Identifier(dec)
-                )
-            )
+        if not any(is_q3c_key(conn, keys[0], ra, dec) for _, keys in indexes):
+            missing.append(q3c_index_sql(schema, table, ra, dec, f"{table}_q3c"[:63]))
     if missing:
         commands = "; ".join(statement.as_string(conn) for statement in missing)
         raise InputRejected(

@@ -10,15 +10,12 @@ from pathlib import Path
 
 from psycopg import Connection
 
-from msacat.catalog.errors import InputRejected, UsageError, printable
+from msacat.catalog.errors import InputRejected, NotATable, UsageError, printable
 from msacat.catalog.ingest.bind_columns import TEXT_FORMATS, published_names
 from msacat.catalog.read.read_survey_file import open_survey_file
 from msacat.catalog.store.register_survey import find_spec
 from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, SurveySpec
-
-#: how the reader says that content is no table, as against a table that is damaged or packed
-NO_TABLE = ("in no format msacat reads", "a PDF document")
 
 
 @dataclass(frozen=True)
@@ -132,8 +129,10 @@ def _is_table(path: Path, spec: SurveySpec) -> bool:
             return file.format not in TEXT_FORMATS or any(
                 c.name.strip().lower() in known for c in file.columns
             )
-    except InputRejected as error:
-        return not any(words in error.message for words in NO_TABLE)
+    except NotATable:
+        return False
+    except InputRejected:  # a damaged table is refused when it is read
+        return True
 
 
 def _absolute(path: Path) -> Path:

@@ -41,13 +41,3 @@ def stored_checksum(path: Path) -> tuple[str, int, bool]:
         size += len(chunk)
         digest.update(chunk)
     return digest.hexdigest(), size, gzipped
-
-
-def content_sha256(path: Path) -> str:
-    """sha256 of the decompressed content, hexadecimal."""
-    return file_checksums(path)[1]
-
-
-def raw_sha256(path: Path) -> str:
-    """sha256 of the stored bytes, hexadecimal."""
-    return stored_checksum(path)[0]

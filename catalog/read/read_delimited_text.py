@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from msacat.catalog.errors import InputRejected
+from msacat.catalog.errors import InputRejected, NotATable
 from msacat.catalog.read.decompress import read_ahead
 from msacat.catalog.read.read_ecsv_header import EcsvHeader, read_ecsv_header
 from msacat.catalog.read.survey_file import FileColumn, SurveyFile, refuse_repeated_names
@@ -166,8 +166,8 @@ def _decoded(line: bytes, path: Path) -> str:
         raise _no_table(path, repr(line[:60])) from None
 
 
-def _no_table(path: Path, seen: str) -> InputRejected:
-    return InputRejected(
+def _no_table(path: Path, seen: str) -> NotATable:
+    return NotATable(
         "the content is in no format msacat reads",
         file=str(path),
         expected="ECSV, CSV, TSV, `|`-separated text, IPAC table, FITS, VOTable or Parquet",

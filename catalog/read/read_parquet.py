@@ -25,24 +25,51 @@ class ParquetSurveyFile(SurveyFile):
         self.path = path
         self._content = seekable_content(path)
         try:
+            self._file = self._opened()
+            schema = self._file.schema_arrow
+            refuse_repeated_names(schema.names, path)
+            units = self._units(schema)
+        except InputRejected:
+            self._content.close()
+            raise
+        self.columns = [FileColumn(name, units.get(name)) for name in schema.names]
+
+    def _opened(self) -> pq.ParquetFile:
+        try:
             # pre-buffering would keep every row group read so far in memory
-            self._file = pq.ParquetFile(
+            return pq.ParquetFile(
                 self._content, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
             )
         except (pa.ArrowException, OSError) as error:
-            self._content.close()
             raise self._damaged(error) from None
-        schema = self._file.schema_arrow
-        refuse_repeated_names(schema.names, path)
-        units = _units(schema, path)
-        self.columns = [FileColumn(name, units.get(name)) for name in schema.names]
 
-    def _damaged(self, error: Exception, row: int | None = None) -> InputRejected:
+    def _units(self, schema: pa.Schema) -> dict[str, str]:
+        """Units by column: from field metadata, astropy's `table_meta_yaml` or VOParquet's embedded VOTable."""
+        meta = schema.metadata or {}
+        units: dict[str, str] = {}
+        try:
+            if yaml_text := meta.get(b"table_meta_yaml"):
+                units |= units_in_yaml(yaml_text.decode(), self.path)
+            if votable := meta.get(b"IVOA.VOTable-Parquet.content"):
+                units |= _units_in_votable(votable.decode())
+            for field in schema:
+                if unit := (field.metadata or {}).get(b"unit"):
+                    units[field.name] = unit.decode()
+        except (ElementTree.ParseError, UnicodeDecodeError) as error:
+            raise self._damaged(error, expected="units in the metadata as UTF-8 text or a VOTable") from None
+        return units
+
+    def _damaged(
+        self,
+        error: Exception,
+        row: int | None = None,
+        expected: str = "a complete Parquet file with its footer",
+    ) -> InputRejected:
         return InputRejected(
             "the Parquet file is damaged",
             file=str(self.path),
             row=row,
-            expected="a complete Parquet file with its footer",
+            expected=expected,
             found=" ".join(str(error).split())[:120],
             next_step=DOWNLOAD_AGAIN,
         )
@@ -73,17 +100,9 @@ class ParquetSurveyFile(SurveyFile):
         self._content.close()
 
 
-def _units(schema: pa.Schema, path: Path) -> dict[str, str]:
-    """Units by column: from field metadata, astropy's `table_meta_yaml` or VOParquet's embedded VOTable."""
-    meta = schema.metadata or {}
-    units: dict[str, str] = {}
-    if yaml_text := meta.get(b"table_meta_yaml"):
-        units |= units_in_yaml(yaml_text.decode(), path)
-    if votable := meta.get(b"IVOA.VOTable-Parquet.content"):
-        for element in ElementTree.fromstring(votable.decode()).iter():
-            if element.tag.rsplit("}", 1)[-1] == "FIELD" and element.get("unit"):
-                units[element.attrib["name"]] = element.attrib["unit"]
-    for field in schema:
-        if unit := (field.metadata or {}).get(b"unit"):
-            units[field.name] = unit.decode()
-    return units
+def _units_in_votable(text: str) -> dict[str, str]:
+    return {
+        element.get("name", element.get("ID", "")): unit
+        for element in ElementTree.fromstring(text).iter()
+        if element.tag.rsplit("}", 1)[-1] == "FIELD" and (unit := element.get("unit"))
+    }

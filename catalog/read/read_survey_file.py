@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from msacat.catalog.errors import InputRejected
+from msacat.catalog.errors import InputRejected, NotATable
 from msacat.catalog.read.decompress import content_chunks
 from msacat.catalog.read.read_delimited_text import DelimitedTextFile, complete_head, describe_text
 from msacat.catalog.read.read_fits import FitsFile
@@ -30,7 +30,6 @@ _REFUSED = {
     b"\xfd7zXZ": ("an xz file", "decompress it with unxz"),
     b"\x28\xb5\x2f\xfd": ("a zstd file", "decompress it with unzstd"),
     b"\x89HDF": ("an HDF5 file", "download the table as FITS, CSV or Parquet"),
-    b"%PDF": ("a PDF document", "download the table itself"),
 }
 
 
@@ -57,6 +56,8 @@ def _open(path: Path, file_columns: Sequence[str], max_bad_rows: int, checksum: 
     for magic, (what, next_step) in _REFUSED.items():
         if head.startswith(magic):
             raise InputRejected(f"the file is {what}", file=str(path), next_step=next_step)
+    if head.startswith(b"%PDF"):
+        raise NotATable("the file is a PDF document", file=str(path), next_step="download the table itself")
     if head.startswith(b"SIMPLE  ="):
         return FitsFile(path)
     if head.startswith(b"PAR1"):
@@ -87,8 +88,8 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _unknown(path: Path, what: str, head: bytes) -> InputRejected:
-    return InputRejected(
+def _unknown(path: Path, what: str, head: bytes) -> NotATable:
+    return NotATable(
         f"the content is in no format msacat reads: {what}",
         file=str(path),
         expected="ECSV, CSV, TSV, `|`-separated text, IPAC table, FITS, VOTable or Parquet",

@@ -174,6 +174,15 @@ class BinaryRows:
             at,
         )
 
+    def _null_number(self, name: str, null: str) -> int:
+        """The integer that stands for null; the standard allows hexadecimal, as in 0x7FFF."""
+        try:
+            return int(null, 16 if "x" in null.lower() else 10)
+        except ValueError:
+            raise self.broken(
+                "an integer as the null of an integer field", f"{null!r} in field {name}"
+            ) from None
+
     def _column(
         self, index: int, data: np.ndarray, starts: np.ndarray, counts: np.ndarray, missing: np.ndarray
     ) -> pa.Array:
@@ -200,7 +209,7 @@ class BinaryRows:
             native = values.astype(kind.newbyteorder("="))
             null = None
             if field.null is not None and native.dtype.kind in "iu":
-                null = native == int(field.null)
+                null = native == self._null_number(field.name, field.null)
             cells = pa.array(native, mask=null)
         if field.is_array:
             if missing.any():

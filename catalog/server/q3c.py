@@ -43,26 +43,21 @@ def cone_parameters(ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[f
     return *_on_the_sky(ra_deg, dec_deg), _radius(radius_deg)
 
 
-def join(
-    ra_each: Column, dec_each: Column, ra_indexed: Column, dec_indexed: Column, radius_deg: float
-) -> sql.Composed:
-    """Condition: two rows lie within `radius_deg` of each other.
+def q3c_index_sql(schema: str, table: str, ra: str, dec: str, name: str | None = None) -> sql.Composed:
+    """The CREATE INDEX that cone searches and joins need; PostgreSQL chooses the name where none is given."""
+    return sql.SQL("CREATE INDEX {}ON {} (q3c_ang2ipix({}, {}))").format(
+        sql.SQL("{} ").format(sql.Identifier(name)) if name else sql.SQL(""),
+        sql.Identifier(schema, table), sql.Identifier(ra), sql.Identifier(dec),
+    )  # fmt: skip
 
-    For each row of the first table the index of the second is asked: the second is the table with the Q3C index (the
-    larger one, if both have). A position of the first that is NULL, NaN or off the sky joins nothing.
-    Raises UsageError for an impossible radius.
+
+def is_q3c_key(conn: Connection, key: str, ra: str, dec: str) -> bool:
+    """Is this key of an index, as pg_get_indexdef writes it, q3c_ang2ipix(ra, dec)?
+
+    The schema stands before the function where it is not on the search path.
     """
-    ra, dec = _column(ra_each), _column(dec_each)
-    return sql.SQL(
-        "q3c_join(CASE WHEN {0} BETWEEN 0 AND 360 AND {1} BETWEEN -90 AND 90 THEN {0} END, {1}, {2}, {3}, {4})"
-    ).format(ra, dec, _column(ra_indexed), _column(dec_indexed), _constant(_radius(radius_deg)))
-
-
-def q3c_index_sql(schema: str, table: str, ra: str, dec: str) -> sql.Composed:
-    """The CREATE INDEX that cone searches and joins need."""
-    return sql.SQL("CREATE INDEX ON {} (q3c_ang2ipix({}, {}))").format(
-        sql.Identifier(schema, table), sql.Identifier(ra), sql.Identifier(dec)
-    )
+    wanted = f"q3c_ang2ipix({_quoted(conn, ra)}, {_quoted(conn, dec)})"
+    return key == wanted or key.endswith(f".{wanted}")
 
 
 def has_q3c_index(conn: Connection, schema: str, table: str, ra: str, dec: str) -> bool:
@@ -70,7 +65,7 @@ def has_q3c_index(conn: Connection, schema: str, table: str, ra: str, dec: str) 
 
     For a view, True if a table below it has one on any columns: the view may have renamed them.
     """
-    definitions = conn.execute(
+    keys = conn.execute(
         """WITH RECURSIVE below AS (
                SELECT %s::regclass::oid AS relation, 0 AS depth
                UNION
@@ -85,9 +80,8 @@ def has_q3c_index(conn: Connection, schema: str, table: str, ra: str, dec: str) 
             WHERE i.indisvalid""",
         [sql.Identifier(schema, table).as_string(conn)],
     ).fetchall()
-    here = f"q3c_ang2ipix({_quoted(conn, ra)}, {_quoted(conn, dec)})"
     return any(
-        text == here if depth == 0 else text.startswith("q3c_ang2ipix(") for depth, text in definitions
+        is_q3c_key(conn, key, ra, dec) if depth == 0 else "q3c_ang2ipix(" in key for depth, key in keys
     )
 
 

@@ -38,12 +38,6 @@ class SurveyRows:
     def __len__(self) -> int:
         return len(self.object)
 
-    def mag(self, band: str) -> np.ndarray:
-        return self.bands[band].mag
-
-    def err(self, band: str) -> np.ndarray:
-        return self.bands[band].err
-
 
 def observe(
     rng: np.random.Generator,

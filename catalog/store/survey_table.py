@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from psycopg import sql
 
+from msacat.catalog.server.q3c import q3c_index_sql
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.surveys.survey_spec import Column, QualityCut, SurveySpec
 
@@ -48,12 +49,8 @@ def create_table(spec: SurveySpec) -> list[sql.Composed]:
         ),
     ]
     if spec.position:
-        statements.append(
-            sql.SQL("CREATE INDEX {} ON {} (q3c_ang2ipix({}, {}))").format(
-                sql.Identifier(f"{spec.name}_q3c"), table,
-                sql.Identifier(spec.position.ra), sql.Identifier(spec.position.dec),
-            )
-        )  # fmt: skip
+        ra, dec = spec.position.ra, spec.position.dec
+        statements.append(q3c_index_sql("survey", spec.name, ra, dec, f"{spec.name}_q3c"))
         if spec.position.gaia_id:
             statements.append(_index(spec, spec.position.gaia_id))
     if spec.matches:

@@ -1,4 +1,4 @@
-"""Gaia XP spectra as linear algebra: synthetic photometry, samples and spectra from coefficients and back.
+"""Gaia XP spectra as linear algebra: synthetic photometry from coefficients, coefficients from samples or spectra.
 
 Shapes: B stars, K = 110 coefficients (55 BP then 55 RP, Gaia internal flux units), M bands, N = 343 samples
 (336..1020 nm, W m-2 nm-1), W wavelengths. NaN over 55 coefficients = that half was not measured.
@@ -110,14 +110,6 @@ def sdss_u_colour_correction(g_minus_i: np.ndarray) -> tuple[np.ndarray, np.ndar
     slope = polynomial.deriv()
     within = np.clip(g_minus_i, *operators()["sdss_std_u_colour_range"])
     return polynomial(within) + slope(within) * (g_minus_i - within), slope(g_minus_i)
-
-
-def samples_from_coefficients(xp_BK: np.ndarray) -> np.ndarray:
-    """(B, 343) float64 f_lambda, W m-2 nm-1 at 336(2)1020 nm, = gaiaxpy.calibrate on its default grid.
-
-    NaN at the wavelengths where a missing half is needed (BP below 643 nm, RP above 635 nm).
-    """
-    return _apply(operators()["samples_from_coefficients"], np.asarray(xp_BK))
 
 
 def coefficients_from_samples(

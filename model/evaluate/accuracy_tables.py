@@ -10,6 +10,7 @@ import numpy as np
 from msacat.model.evaluate.metrics import geometric_mean
 from msacat.model.evaluate.regimes import REGIMES
 
+#: what a careful astronomer would otherwise use
 CONVENTIONAL = (
     "median_colour", "colour_locus", "knn", "iterative_ridge", "missforest", "lightgbm", "em_gaussian", "xgboost", "mlp",
 )  # fmt: skip
@@ -76,12 +77,12 @@ def mixture_of(dataset: str) -> str:
     return "mfa" if dataset.startswith("sky") and "dirty" not in dataset else "mfa-robust"
 
 
-def summarise(records: list[dict], against: str | None = None) -> list[Summary]:
-    """Rows in the order of datasets, regimes, methods. `against` truth or observed; None: as fits the dataset."""
+def summarise(records: list[dict]) -> list[Summary]:
+    """Rows in the order of datasets, regimes, methods; simulated stars against the truth, real ones against what was measured."""
     table: dict[tuple, dict[str, dict]] = defaultdict(dict)
     for r in records:
         enough = r["n"] >= FEWEST_IN_MEAN and r["g_bin"] == "all"
-        if enough and r["against"] == (against or against_of(r["dataset"])) and in_mean(r):
+        if enough and r["against"] == against_of(r["dataset"]) and in_mean(r):
             table[r["dataset"], r["regime"], r["seed"], r["method"]][r["quantity"]] = r
     means = {key: geometric_mean(np.array([r["nmad"] for r in rows.values()])) for key, rows in table.items()}
     out = []

@@ -49,7 +49,7 @@ def make_methods(
     names: list[str], own: OwnModel | TrainedHere | None = None, oracle: Oracle | None = None
 ) -> list[Method]:
     """Unfitted methods, `own` as the product's, `oracle` if there is one; UsageError for an unknown name, or where a package is not installed."""
-    mfa = Mixture("mfa", (), 0, conventional=False)
+    mfa = Mixture("mfa", (), 0)
     makers: dict[str, Callable[[], Method]] = {
         "median_colour": MedianColour,
         "colour_locus": ColourLocus,
@@ -59,9 +59,9 @@ def make_methods(
         "lightgbm": GradientBoosting,
         "xgboost": XGBoost,
         "mlp": ResidualMlp,
-        "em_gaussian": lambda: Mixture("em_gaussian", ((1, 30),), 0, conventional=True),
+        "em_gaussian": lambda: Mixture("em_gaussian", ((1, 30),), 0),
         "mfa": lambda: mfa,
-        "mfa-background": lambda: Mixture("mfa-background", (), 0, conventional=False, background=True),
+        "mfa-background": lambda: Mixture("mfa-background", (), 0, background=True),
         "mfa-robust": lambda: SharedFit("mfa-robust", mfa, MAX_DROPS),
         "gaiaxpy": SyntheticPhotometry,
     }

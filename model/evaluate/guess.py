@@ -52,7 +52,6 @@ class Method:
     name        as it stands in the records
     per_regime  it must be fitted anew for every regime (it learns from masked training stars)
     partial     it answers only where it can (synthetic photometry); its records hold fewer values
-    conventional  it counts among those a careful astronomer would otherwise use
     imputes     it answers for bands and spectra
     labels      it answers for [Fe/H]
     """
@@ -60,7 +59,6 @@ class Method:
     name: str
     per_regime = False
     partial = False
-    conventional = False
     imputes = True
     labels = False
 

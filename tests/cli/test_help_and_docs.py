@@ -109,6 +109,14 @@ def test_json_is_all_that_stands_on_stdout(trained_once, msacat_at, arguments):
     assert out.endswith("\n") and "{" not in err
 
 
+def test_survey_show_says_where_the_names_come_from(trained_once, msacat_at):
+    for survey, words in (
+        ("lsst", "names of all columns: lsst/sdm_schemas"),
+        ("gaia_source", "msacat's own converters"),
+    ):
+        assert words in msacat_at(trained_once, "survey", "show", survey).out
+
+
 def test_every_command_with_json_is_tried():
     offer = {name for name, command in COMMANDS.items() if any("--json" in p.opts for p in command.params)}
     tried = {" ".join(a[:2]) if " ".join(a[:2]) in offer else a[0] for a in JSON_COMMANDS}

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from msacat.catalog.crossmatch import sky_pairs
-from msacat.catalog.crossmatch.match_sky import ObjectPositions, StarPositions, mutual_nearest
+from msacat.catalog.crossmatch.match_sky import Matches, choose_mutual
+from msacat.catalog.crossmatch.sky_pairs import ObjectPositions, Pairs, SkySearch, StarPositions
+
+
+def mutual_nearest(
+    stars: StarPositions, objects: ObjectPositions, radius_arcsec: float, workers: int = 1
+) -> Matches:
+    """The stars searched at once, or in parts by several threads, as a cross-match does."""
+    search = SkySearch(objects, radius_arcsec)
+
+    def near(first_and_end: tuple[int, int]) -> Pairs:
+        first, end = first_and_end
+        columns = (stars.source_id, stars.ra, stars.dec, stars.pmra, stars.pmdec)
+        pairs = search.near(StarPositions(*(column[first:end] for column in columns), stars.ref_epoch))
+        return Pairs(pairs.star + first, pairs.obj, pairs.grains)
+
+    parts = 1 if workers == 1 else 8 * workers
+    bounds = np.linspace(0, len(stars), parts + 1).astype(int)
+    with ThreadPoolExecutor(workers) as pool:
+        found = list(pool.map(near, pairwise(bounds)))
+    return choose_mutual(Pairs.concatenate(found), stars.source_id, objects)
 
 
 def as_dict(stars, objects, matches):

@@ -64,8 +64,9 @@ def test_a_cone_uses_the_index(sky):
     conn.execute("DEALLOCATE cone")
 
 
-JOIN = sql.SQL("SELECT a.n, b.n FROM survey.sky a JOIN survey.sky b ON {} ORDER BY 1, 2").format(
-    q3c.join(sql.SQL("a.ra"), sql.SQL("a.dec"), sql.SQL("b.ra"), sql.SQL("b.dec"), 60 / 3600)
+JOIN = sql.SQL(
+    "SELECT a.n, b.n FROM survey.sky a JOIN survey.sky b ON q3c_join(a.ra, a.dec, b.ra, b.dec, 60 / 3600::float8) "
+    "ORDER BY 1, 2"
 )
 
 
@@ -93,19 +94,6 @@ def test_join_uses_the_index_and_parallel_equals_serial(sky):
     assert conn.execute(cone).fetchone()[0] == (separation_deg(0, 0, ra, dec) <= 20).sum()
 
 
-def test_a_join_survives_nan_null_and_impossible_declinations(sky):
-    conn, *_ = sky
-    conn.execute("CREATE TEMP TABLE odd (n integer, ra double precision, dec double precision)")
-    conn.execute(
-        "INSERT INTO odd VALUES (1, 'NaN', 0), (2, 0, 'NaN'), (3, NULL, 0), (4, 0, NULL), (5, 0, 95), "
-        "(6, 'Infinity', 0), (7, 0, 0)"
-    )
-    query = sql.SQL("SELECT DISTINCT o.n FROM odd o JOIN survey.sky s ON {}").format(
-        q3c.join(sql.SQL("o.ra"), sql.SQL("o.dec"), sql.SQL("s.ra"), sql.SQL("s.dec"), 1.0)
-    )
-    assert conn.execute(query).fetchall() == [(7,)]
-
-
 @pytest.mark.parametrize(
     ("ra", "dec", "radius"),
     [(np.nan, 0, 1), (np.inf, 0, 1), (0, 90.001, 1), (0, -95, 1), (0, np.nan, 1), (0, 0, 0), (0, 0, -1), (0, 0, np.nan),
@@ -128,6 +116,10 @@ def test_the_index_is_recognised(sky):
     assert not q3c.has_q3c_index(conn, "survey", "bare", "Ra", "dec")
     conn.execute(q3c.q3c_index_sql("survey", "bare", "Ra", "dec"))
     assert q3c.has_q3c_index(conn, "survey", "bare", "Ra", "dec")
+    conn.execute("SET LOCAL search_path = survey")  # the definition now names the schema of Q3C
+    for table, ra, dec in (("bare", "Ra", "dec"), ("sky", "ra", "dec"), ("seen", "alpha", "delta")):
+        assert q3c.has_q3c_index(conn, "survey", table, ra, dec)
+    assert not q3c.has_q3c_index(conn, "survey", "sky", "dec", "ra")
 
 
 def test_marking_needs_the_owner_of_the_functions(store):

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read.checksums import content_sha256, file_checksums, raw_sha256
+from msacat.catalog.read.checksums import file_checksums, stored_checksum
 
 
 def test_plain_and_gzipped(tmp_path):
@@ -23,8 +23,7 @@ def test_plain_and_gzipped(tmp_path):
     for path in (packed, tighter):
         raw = hashlib.sha256(path.read_bytes()).hexdigest()
         assert file_checksums(path) == (raw, digest, path.stat().st_size)
-        assert raw_sha256(path) == raw
-        assert content_sha256(path) == digest
+        assert stored_checksum(path) == (raw, path.stat().st_size, True)
 
 
 def test_empty_and_damaged(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 from pathlib import Path
@@ -347,6 +348,48 @@ def test_an_xml_bomb_is_refused(tmp_path):
     )
     with pytest.raises(InputRejected, match="entity"):
         open_survey_file(path)
+
+
+def votable_with_a_null(path: Path, null: str) -> Path:
+    cells = base64.b64encode(np.array([1, 127, 3], ">i2").tobytes()).decode()
+    path.write_text(
+        f'<VOTABLE><RESOURCE><TABLE><FIELD name="n" datatype="short"><VALUES null="{null}"/></FIELD><DATA><BINARY>'
+        f'<STREAM encoding="base64">{cells}</STREAM></BINARY></DATA></TABLE></RESOURCE></VOTABLE>'
+    )
+    return path
+
+
+@pytest.mark.parametrize("null", ["127", "0x7f", "0X7F"])
+def test_the_null_of_an_integer_field_may_be_hexadecimal(read_all, tmp_path, null):
+    path = votable_with_a_null(tmp_path / "nulls.vot", null)
+    assert read_all(path, {"n": pa.int64()})["n"].to_pylist() == [1, None, 3]
+
+
+@pytest.mark.parametrize("null", ["abc", "0xno", "1.5"])
+def test_the_null_of_an_integer_field_must_be_an_integer(read_all, tmp_path, null):
+    path = votable_with_a_null(tmp_path / "nulls.vot", null)
+    with pytest.raises(InputRejected, match="field n") as refused:
+        read_all(path, {"n": pa.int64()})
+    assert refused.value.file == str(path)
+    assert null in refused.value.found
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {b"IVOA.VOTable-Parquet.content": b"<VOTABLE><RESOURCE>"},
+        {b"IVOA.VOTable-Parquet.content": b"<VOTABLE>\xff</VOTABLE>"},
+        {b"table_meta_yaml": b"\xff\xfe"},
+    ],
+    ids=["cut short", "VOTable not UTF-8", "YAML not UTF-8"],
+)
+def test_damaged_metadata_of_a_parquet_file_is_refused(tmp_path, metadata):
+    path = tmp_path / "metadata.parquet"
+    pq.write_table(pa.table({"ra": [1.0]}).replace_schema_metadata(metadata), path)
+    with pytest.raises(InputRejected, match="the Parquet file is damaged") as refused:
+        open_survey_file(path)
+    assert refused.value.file == str(path)
+    assert refused.value.found and refused.value.next_step
 
 
 def test_asking_for_an_absent_column_names_what_there_is(whole_files):

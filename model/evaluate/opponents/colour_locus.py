@@ -20,7 +20,6 @@ class ColourLocus(Method):
     """Least squares with clipped outliers; a hidden BP or RP is taken at its median."""
 
     name = "colour_locus"
-    conventional = True
 
     def settings(self) -> dict:
         return {"degree": DEGREE}

@@ -31,7 +31,6 @@ class DirectRegression(Method):
 
     per_regime = True
     labels = True
-    conventional = True
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int

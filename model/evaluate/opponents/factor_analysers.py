@@ -38,11 +38,10 @@ class Mixture(Method):
         name: str,
         sizes: tuple[tuple[int, int], ...],
         max_drops: int,
-        conventional: bool,
         background: bool = False,
     ):
         self.background = background
-        self.name, self.sizes, self.max_drops, self.conventional = name, sizes, max_drops, conventional
+        self.name, self.sizes, self.max_drops = name, sizes, max_drops
         self.scaling: FeatureScaling
         self.prior: MixturePrior
 

@@ -40,10 +40,7 @@ class GradientBoosting(Method):
 
     name = "lightgbm"
     per_regime = True
-    conventional = True
-
-    def __init__(self, trees: int = TREES) -> None:
-        self.trees = trees
+    trees = TREES
 
     def settings(self) -> dict:
         return {

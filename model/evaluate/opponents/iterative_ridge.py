@@ -19,7 +19,6 @@ class IterativeRidge(Method):
     """Trained on at most 20,000 stars."""
 
     name = "iterative_ridge"
-    conventional = True
 
     def settings(self) -> dict:
         return {"max_stars": MAX_STARS, "rounds": ROUNDS}

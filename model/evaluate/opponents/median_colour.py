@@ -14,7 +14,6 @@ class MedianColour(Method):
     """Scaled cells are centred by their median: the guess is 0 everywhere."""
 
     name = "median_colour"
-    conventional = True
 
     def fit(
         self, train: StarBlock, calibrate: StarBlock, features: StarFeatures, regime: str, seed: int

@@ -20,7 +20,6 @@ class MissForest(Method):
     """scikit-learn's IterativeImputer with random forests (Stekhoven & Bühlmann 2012); trained on at most 6,000 stars."""
 
     name = "missforest"
-    conventional = True
 
     def settings(self) -> dict:
         return {"max_stars": MAX_STARS, "rounds": ROUNDS, "trees": TREES}

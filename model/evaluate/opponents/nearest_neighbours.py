@@ -22,7 +22,6 @@ class NearestNeighbours(Method):
     """
 
     name = "knn"
-    conventional = True
 
     def settings(self) -> dict:
         return {"neighbours": NEIGHBOURS, "max_stars": MAX_STARS}
