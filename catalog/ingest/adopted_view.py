@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from msacat.catalog.ingest.bind_columns import key_columns
-from msacat.catalog.ingest.clean_values import LARGEST_SOURCE_ID
 from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D, MAG_PER_RELATIVE_FLUX
 from msacat.catalog.ingest.quality_bits import quality_sql
 from msacat.catalog.store.survey_table import FLOATS, constant
+from msacat.catalog.surveys.source_id import LARGEST_SOURCE_ID
 from msacat.catalog.surveys.survey_spec import Column, SurveySpec
 
 #: types of the archive's column a stored type can be read from without loss; ids and positions must be exact

@@ -19,10 +19,9 @@ from msacat.catalog.ingest import compute_columns
 from msacat.catalog.ingest.bind_columns import STORED, Binding, BoundColumn
 from msacat.catalog.ingest.quality_bits import quality_of
 from msacat.catalog.read.numbers_from_text import numbers_from_text
+from msacat.catalog.surveys.source_id import LARGEST_SOURCE_ID
 from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, Column
 
-#: Gaia's source_id is 2^35 times a level-12 HEALPix cell, and more: nothing outside is one.
-LARGEST_SOURCE_ID = 12 * 4**12 * 2**35 - 1
 #: the table's bounds where the spec gives none; a real beyond them overflows
 WIDEST = (-1e38, 1e38)
 #: how a row's text may spell nothing
