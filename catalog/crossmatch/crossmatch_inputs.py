@@ -12,9 +12,9 @@ from psycopg import Connection, sql
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.q3c import has_q3c_index, q3c_index_sql
 from msacat.catalog.store.register_survey import find_spec, registered_specs
-from msacat.catalog.store.survey_table import MATCHED_ROLES, removing_mask
+from msacat.catalog.store.survey_table import removing_mask
 from msacat.catalog.surveys.source_id import cell_shift
-from msacat.catalog.surveys.survey_spec import Position, SurveySpec
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES, Position, SurveySpec
 
 #: raise it when the same inputs would now give other matches: every crossmatch is then out of date
 METHOD = 2

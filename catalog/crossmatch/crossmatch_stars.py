@@ -30,7 +30,7 @@ from msacat.catalog.server.connect import connect
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.register_survey import registered_specs
-from msacat.catalog.store.survey_table import MATCHED_ROLES
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES
 
 #: on_progress(done, total, words); parts of the work, not seconds
 Progress = Callable[[float, float | None, str], Any]

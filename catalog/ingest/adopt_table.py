@@ -23,7 +23,8 @@ from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import find_spec, register_adopted
-from msacat.catalog.surveys.survey_spec import Column, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 
 @dataclass

@@ -20,7 +20,8 @@ from msacat.catalog.ingest.bind_columns import STORED, Binding, BoundColumn
 from msacat.catalog.ingest.quality_bits import quality_of
 from msacat.catalog.read.numbers_from_text import numbers_from_text
 from msacat.catalog.surveys.source_id import LARGEST_SOURCE_ID
-from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, Column
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE
 
 #: the table's bounds where the spec gives none; a real beyond them overflows
 WIDEST = (-1e38, 1e38)
@@ -109,9 +110,9 @@ class Cleaner:
             )
         if column.type == "boolean":
             return values
-        if column.type.endswith("]"):
+        if column.length:
             return self._array(
-                column, _dense(values, _length(column), self.path, name, first_row), bound.factors[0]
+                column, _dense(values, column.length, self.path, name, first_row), bound.factors[0]
             )
         if column.type in ("bigint", "integer", "smallint"):
             return self._whole(column, values.cast(STORED[column.type]))
@@ -167,7 +168,7 @@ class Cleaner:
         outside: np.ndarray = np.any(_outside(column, stored), axis=1)
         missing = self._null(column, "outside range", outside, missing)
         return pa.FixedSizeListArray.from_arrays(
-            pa.array(stored.ravel()), _length(column), mask=pa.array(missing)
+            pa.array(stored.ravel()), column.length, mask=pa.array(missing)
         )
 
     def _computed(self, bound: BoundColumn, batch: pa.RecordBatch, first_row: int, noted: _Noted) -> pa.Array:
@@ -283,10 +284,6 @@ class Cleaner:
         counts = self.counts
         counts.min_source_id = min(span["min"], counts.min_source_id or span["min"])
         counts.max_source_id = max(span["max"], counts.max_source_id or span["max"])
-
-
-def _length(column: Column) -> int:
-    return int(column.type[column.type.index("[") + 1 : -1])
 
 
 def _isnull(values: pa.Array) -> np.ndarray:
