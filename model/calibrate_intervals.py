@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.model.deconvolve_errors import (
     FEWEST,
     Errors,
@@ -27,7 +28,7 @@ from msacat.model.deconvolve_errors import (
 from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
-NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
+NORMAL = (ONE_68, ONE_95)  # of a unit normal, at these levels
 LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 30_000  # of a group of coefficients in one G bin

@@ -29,6 +29,7 @@ from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.star_view import view_columns
+from msacat.catalog.surveys.error_units import ONE_95
 
 OURS = "Made by msacat:"
 ABOUT = {
@@ -227,7 +228,7 @@ def _stars(
         for name, live in (
             (band.name, sql.SQL("s.{}::real").format(value)),
             (f"{band.name}_err", sql.SQL("s.{}::real").format(error)),
-            (f"{band.name}_err95", sql.SQL("(1.959964 * s.{})::real").format(error)),
+            (f"{band.name}_err95", sql.SQL("({} * s.{})::real").format(ONE_95, error)),
         ):
             expression = sql.SQL(choose).format(
                 value=value, live=live, bit=sql.SQL(f"{1 << band.bit}::bigint"), name=sql.Identifier(name)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from msacat.catalog.ingest.bind_columns import key_columns
-from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D, MAG_PER_RELATIVE_FLUX
+from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D
 from msacat.catalog.ingest.quality_bits import quality_sql
 from msacat.catalog.store.survey_table import FLOATS, constant
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 from msacat.catalog.surveys.source_id import LARGEST_SOURCE_ID
 from msacat.catalog.surveys.survey_column import Column
 from msacat.catalog.surveys.survey_spec import SurveySpec
