@@ -246,7 +246,9 @@ def _chosen(conn: Connection, run_id: int, request: RunRequest) -> sql.Composabl
     """The run's condition on alias s (source_id at least)."""
     terms: list[sql.Composable] = [condition(conn, request.where)]
     if request.ids is not None or request.new:
-        terms.append(sql.SQL("s.source_id IN (SELECT source_id FROM {})").format(run_table(run_id, REQUESTED)))
+        terms.append(
+            sql.SQL("s.source_id IN (SELECT source_id FROM {})").format(run_table(run_id, REQUESTED))
+        )
     return sql.SQL(" AND ").join(terms)
 
 

@@ -24,7 +24,9 @@ def three_steps(sky, stream_of, quick, tmp_path_factory):
     def learn(**options) -> Path:
         folder, steps = tmp_path_factory.mktemp("three_steps"), []
         with pytest.raises(Interrupted):
-            train(stream, folder, replace(config, **options), steps.append, should_stop=lambda: len(steps) >= 3)
+            train(
+                stream, folder, replace(config, **options), steps.append, should_stop=lambda: len(steps) >= 3
+            )
         return folder
 
     return learn
