@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from msacat.catalog.healpix import nested_pixel
 from msacat.catalog.simulated_sky.text_tables import array_text, lines, text
+from msacat.catalog.surveys.source_id import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT
 
 PUBLISHED_COLUMNS = 152
 CORRELATIONS = 1485  # of one XP half: the lower triangle of 55 x 55
@@ -43,11 +44,11 @@ def made_up_stars(n: int, seed: int = 1) -> MadeUpStars:
     rng = np.random.default_rng(seed)
     ra = rng.uniform(170, 190, n)
     dec = np.where(rng.random(n) < STARS_IN_STRIP, rng.uniform(10, 10.5, n), rng.uniform(0, 20, n))
-    cell = nested_pixel(12, ra, dec)
+    cell = nested_pixel(SOURCE_ID_LEVEL, ra, dec)
     order = np.argsort(cell, kind="stable")
     ra, dec, cell = ra[order], dec[order], cell[order]
     first = np.searchsorted(cell, cell)  # a running number inside each cell makes the ids distinct
-    source_id = (cell << 35) + (np.arange(n) - first + 1) * 128
+    source_id = (cell << SOURCE_ID_SHIFT) + (np.arange(n) - first + 1) * 128
     speed = np.where(rng.random(n) < 0.01, 500.0, 5.0)
     g = rng.uniform(10, 20.5, n)
     f4 = np.float32

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-#: source_id >> 35 is the level-12 cell (Gaia DR3 data model, gaia_source.source_id).
-SOURCE_ID_LEVEL = 12
-SOURCE_ID_SHIFT = 35
+from msacat.catalog.surveys.source_id import cell_shift
+
 MAX_LEVEL = 29
 # Ring and longitude offsets of the 12 base faces: four round the north pole, four equatorial, four south.
 _FACE_RING = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4])
@@ -18,9 +17,7 @@ _FACE_LONGITUDE = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])
 
 def cell_of(source_id, level: int) -> np.ndarray:
     """Nested cell at `level` (0..12) that a Gaia source_id lies in: int64, same shape."""
-    if not 0 <= level <= SOURCE_ID_LEVEL:
-        raise ValueError(f"a source_id knows its cell at levels 0 to {SOURCE_ID_LEVEL}, not {level}")
-    return np.asarray(source_id, np.int64) >> (SOURCE_ID_SHIFT + 2 * (SOURCE_ID_LEVEL - level))
+    return np.asarray(source_id, np.int64) >> cell_shift(level)
 
 
 def cell_size_deg(level: int) -> float:

@@ -18,7 +18,7 @@ def crossmatch(
     datasets: Annotated[
         list[str] | None, typer.Argument(help="Surveys to match; all that have rows if none is named.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes to match with.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Connections that read and search at once.")] = 1,
     restart: Annotated[
         bool,
         typer.Option("--restart", help="Match everything again: an adopted table's rows may have changed."),

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from msacat.catalog.errors import Interrupted, MsacatError, StoreUnavailable, full_disk
 from msacat.cli.output import be_quiet, flush_results
 
-# Verb -> one-line reason for its place. Each module has `register(app)`.
+# In the order of `msacat --help`; each is a module of msacat.cli with `register(app)`.
 VERBS = (
     "db", "doctor", "survey", "simulate", "ingest", "adopt", "forget", "reddening", "crossmatch",
     "train", "models", "enrich", "runs", "query", "status", "describe", "verify", "evaluate", "demo",

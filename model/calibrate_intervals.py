@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.model.deconvolve_errors import (
     FEWEST,
     Errors,
@@ -27,7 +28,7 @@ from msacat.model.deconvolve_errors import (
 from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
-NORMAL = (0.994458, 1.959964)  # half-widths of a unit normal at these levels
+NORMAL = (ONE_68, ONE_95)  # of a unit normal, at these levels
 LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 30_000  # of a group of coefficients in one G bin
@@ -113,9 +114,8 @@ def fit_calibration(
     are scaled already; what still looks like noise there are sigmas too small for some stars.
     common_var_D: the part of the noise that is no published error.
     """
-    M, T, L = len(survey_M), len(G_EDGES) + 1, n_labels
+    M = len(survey_M)
     t, seen = g_bin(held.g_B), held.xp_seen_B.astype(int)
-    band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
     cells = _Cells(held, common_var_D)
     noise = np.ones(M)
     alone = [fit_noise(cells.of(use, m), cells.even(t[use])) for m, use in enumerate(held.scored_BD[:, :M].T)]
@@ -126,6 +126,18 @@ def fit_calibration(
         noise = np.where(scaled_M, np.minimum(noise, 1.0), noise)
     noise_xp = cells.noise_of_spectra(held.scored_BD[:, M:], t)
     cells.scale_noise(np.append(noise, np.full(cells.var.shape[1] - M, noise_xp)))
+    band, n_band, beside = _fit_bands(cells, held, t, seen)
+    xp = _fit_coefficients(cells, held, t)
+    label = _fit_labels(held, n_labels, seen)
+    return Calibration(band, xp, label, n_band, noise, beside, noise_xp)
+
+
+def _fit_bands(
+    cells: _Cells, held: HeldOut, t: np.ndarray, seen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """band_VMTX, n_band_MTX and beside_X; the sigmas of bands in `cells` are changed on the way."""
+    M, T = held.beside_BM.shape[1], len(G_EDGES) + 1
+    band, n_band = np.ones((2, M, T, 2)), np.zeros((M, T, 2), np.int64)
     grown = cells.give_back_followed_noise(M)
     # Parent of all: every band together; a standard normal if there is nothing at all.
     everything = cells.all_bands(held, Errors.of_nobody())
@@ -154,6 +166,12 @@ def fit_calibration(
         m, x = halves[h]
         n_band[m, b, x] = kind.sum()
         band[:, m, b, x] = _factors(errors, grown[kind if kind.any() else use_M[m], m])
+    return band, n_band, beside
+
+
+def _fit_coefficients(cells: _Cells, held: HeldOut, t: np.ndarray) -> np.ndarray:
+    """xp_VPT."""
+    M, T = held.beside_BM.shape[1], len(G_EDGES) + 1
     xp = np.ones((2, N_GROUPS, T)) * np.array(NORMAL)[:, None, None]
     if held.value_BD.shape[1] > M:
         for p in range(N_GROUPS):
@@ -163,8 +181,13 @@ def fit_calibration(
             for b in range(T):
                 kind = held.scored_BD[:, columns] & (t == b)[:, None]
                 xp[:, p, b] = _factors(fit_errors(cells.of(kind, columns), of_group, XP_PULL))
-    label = np.ones((2, L, 2))
-    for j in range(L):
+    return xp
+
+
+def _fit_labels(held: HeldOut, n_labels: int, seen: np.ndarray) -> np.ndarray:
+    """label_VLX."""
+    label = np.ones((2, n_labels, 2))
+    for j in range(n_labels):
         d = (held.label_BL - held.label_median_BL)[:, j]
         sd, var = held.label_sd_BL[:, j], held.label_err_BL[:, j] ** 2
         use = np.isfinite(d)
@@ -173,7 +196,7 @@ def fit_calibration(
             kind = use & (seen == x)
             values = Residuals(d[kind], sd[kind], var[kind])
             label[:, j, x] = _factors(fit_errors(values, of_label, LABEL_PULL))
-    return Calibration(band, xp, label, n_band, noise, beside, noise_xp)
+    return label
 
 
 class _Cells:

@@ -14,13 +14,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from msacat.catalog.surveys.source_id import cell_shift
 from msacat.model.cells import CellTensors
 from msacat.model.hide_features import group_of_cells
 from msacat.model.mixture_prior import MixturePrior
 from msacat.model.scale_features import FeatureScaling
 
-#: source_id // SKY_CELL is the nested HEALPix cell of level 5, 1.8 deg wide, as catalog/healpix.py has it
-SKY_CELL = 2**49
+#: source_id // SKY_CELL is the nested HEALPix cell of level 5, 1.8 deg wide
+SKY_CELL = 1 << cell_shift(5)
 FEWEST_STARS = 15  # in a cell whose mean counts
 FEWEST_CELLS = 8
 ACCIDENT = 4.0  # robust sigmas; further off is a wrong measurement

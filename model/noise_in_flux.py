@@ -13,17 +13,16 @@ Coefficients of spectra are fluxes, and need none of it. Suffixes: B stars, M ba
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.reconstruction_loss import OUTLIER_WIDTH, log_shares
 
-MAG = 2.5 / math.log(10.0)  # mag per unit of relative flux
+MAG = float(MAG_PER_RELATIVE_FLUX)  # a plain float: what is single stays single
 MOST_MAG = 2.0  # observed − predicted; what is further off is no noise
 LEAST_LIMITED = 5_000  # measurements that show whether a survey's limit is sharp
 SHARP = (2e-4, 2e-3, 1.05)  # two quantiles of S/N, and what the second may be of the first where it is

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX, ONE_95
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.autoencoder import EMBEDDING, QUANTITIES, Output
@@ -20,11 +21,9 @@ from msacat.model.mixture_prior import Posterior
 from msacat.model.model_folder import StoredModel, load_model
 from msacat.model.out_of_support import is_outside
 from msacat.model.reconcile_spectra import reconcile_spectra
-from msacat.model.scale_features import MAG_PER_FLUX
 
 BATCH = 1024
 SUSPECT_SIGMA = 5.0
-NORMAL_95 = 1.959964
 #: mag; agreement of synthetic with survey photometry where no training star links the two (divided by xp_weight)
 SYNTHETIC_SYSTEMATIC = 0.02
 
@@ -148,7 +147,7 @@ class StarModel:
         blank = ~has_input[:, None] | no_support
         mag = np.where(measured, block.mag_BM, np.where(blank, np.nan, imputed))
         err68 = np.where(measured, block.mag_err_BM, np.where(blank, np.nan, err[0]))
-        err95 = np.where(measured, NORMAL_95 * block.mag_err_BM, np.where(blank, np.nan, err[1]))
+        err95 = np.where(measured, ONE_95 * block.mag_err_BM, np.where(blank, np.nan, err[1]))
         loo = np.abs(prior.loo_z_BD[:, :M].cpu().numpy())
         suspect = np.where(measured, loo > SUSPECT_SIGMA, outside[:, None] & ~blank)
 
@@ -209,7 +208,7 @@ class StarModel:
         error = factor * sd[:, M:] * self.scaling.coefficient_unit(norm)
         error = np.hypot(error, self.scaling.background_err_K)
         light = np.abs(xp - self.scaling.background_K)
-        error = error + NORMAL[0] * light * guess_err[:, None] / MAG_PER_FLUX
+        error = error + NORMAL[0] * light * guess_err[:, None] / MAG_PER_RELATIVE_FLUX
         seen_BK = np.repeat(np.stack(seen, 1), K // 2, axis=1).reshape(B, K)
         return (
             np.where(seen_BK, block.xp_BK, xp),
@@ -267,7 +266,7 @@ class StarModel:
         bands = {
             "mag_BM": (block.mag_BM, np.nan),
             "err68_BM": (block.mag_err_BM, np.nan),
-            "err95_BM": (NORMAL_95 * block.mag_err_BM, np.nan),
+            "err95_BM": (ONE_95 * block.mag_err_BM, np.nan),
             "observed_BM": (measured, False),
             "suspect_BM": (np.zeros_like(measured), False),
             "no_support_BM": (~measured, True),

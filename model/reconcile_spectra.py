@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from msacat.model.scale_features import MAG_PER_FLUX, FeatureScaling
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
+from msacat.model.scale_features import FeatureScaling
 from msacat.model.xp_consistency_loss import SYSTEMATIC_MAG
 
 LARGEST_PULL = 3.0  # sigmas; beyond, one of the two is wrong
@@ -46,7 +47,7 @@ def reconcile_spectra(
     # relative to each band's flux, so that all numbers are of order one; an unknown band has no row and no pull
     nothing_J = synthetic.flux_of_nothing(scaling.background_K)[use]
     off_BJ = np.where(known_BJ, 1 - (xp @ synthetic.row_MK[use].T + nothing_J) / flux_BJ, 0.0)
-    s_BJ = np.hypot(np.where(known_BJ, err_BJ[rows], 0.0), SYSTEMATIC_MAG) / MAG_PER_FLUX
+    s_BJ = np.hypot(np.where(known_BJ, err_BJ[rows], 0.0), SYSTEMATIC_MAG) / MAG_PER_RELATIVE_FLUX
     A_BJK = synthetic.row_MK[use] * v[:, None] * (known_BJ / flux_BJ)[:, :, None]
     S_BJJ = A_BJK @ A_BJK.transpose(0, 2, 1)
     at = np.arange(len(use))

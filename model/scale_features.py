@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.cells import Cells
@@ -23,7 +24,6 @@ from msacat.model.fit_background import fit_background
 from msacat.model.noise_in_flux import fit_snr_limits
 from msacat.model.synthetic_bands import SyntheticBands
 
-MAG_PER_FLUX = 2.5 / np.log(10.0)  # mag per unit of relative flux
 MAX_ERR_MAG = 5.0  # a larger published error says no more than this one, and its square stays finite
 MAX_SCALED = 60.0  # robust widths; beyond this a cell is an accident, and its square must stay finite
 MIN_SUPPORT = 20  # stars with a band below which the model gives no number for it
@@ -292,7 +292,7 @@ def _normalise(
             xp_err = block.xp_err_BK.astype(np.float64)
             xp_err = np.where(xp_err > 0, xp_err, np.nan) / flux[:, None]
         seen = np.isfinite(xp) & has_norm[:, None]
-        from_norm = (xp / MAG_PER_FLUX) ** 2 * norm_var[:, None]
+        from_norm = (xp / MAG_PER_RELATIVE_FLUX) ** 2 * norm_var[:, None]
         value = np.concatenate([value, np.where(seen, xp, np.nan)], axis=1)
         var = np.concatenate([var, np.where(seen, xp_err**2, np.nan)], axis=1)
         common_var = np.concatenate([common_var, np.where(seen, from_norm, 0.0)], axis=1)

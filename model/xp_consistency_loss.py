@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 from msacat.catalog.xp.xp_operators import operators, synthetic_row
-from msacat.model.scale_features import MAG_PER_FLUX, FeatureScaling
+from msacat.model.scale_features import FeatureScaling
 
 #: mag; agreement of the best standardised synthetic photometry (Montegriffo+ 2023), divided by a band's weight
 SYSTEMATIC_MAG = 0.01
@@ -88,7 +89,7 @@ class XpConsistency(nn.Module):
         flux = 10 ** (-0.4 * colour.clamp(-10, 10))
         with torch.no_grad():
             band_sd = sd_BD[:, self.band_J] * self.scale_J
-            sigma = flux / MAG_PER_FLUX * torch.sqrt(band_sd**2 + self.systematic_J**2)
+            sigma = flux / MAG_PER_RELATIVE_FLUX * torch.sqrt(band_sd**2 + self.systematic_J**2)
             xp_sd = torch.sqrt(sd_BD[:, M:] ** 2 @ (self.row_JK**2).T)
             sigma = torch.sqrt(sigma**2 + xp_sd**2)
         chi = (synthetic - flux) / sigma

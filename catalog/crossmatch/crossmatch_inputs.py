@@ -12,13 +12,14 @@ from psycopg import Connection, sql
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.q3c import has_q3c_index, q3c_index_sql
 from msacat.catalog.store.register_survey import find_spec, registered_specs
-from msacat.catalog.store.survey_table import MATCHED_ROLES, removing_mask
-from msacat.catalog.surveys.survey_spec import Position, SurveySpec
+from msacat.catalog.store.survey_table import removing_mask
+from msacat.catalog.surveys.source_id import cell_shift
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES, Position, SurveySpec
 
 #: raise it when the same inputs would now give other matches: every crossmatch is then out of date
 METHOD = 3
 #: a source_id shifted right by so many bits is its nested HEALPix cell of level 8, some 14 arcmin wide
-CELL_SHIFT = 43
+CELL_SHIFT = cell_shift(8)
 #: a longer table of an archive is not read whole for its cells, but looked up cell by cell; there are 786,432
 LONGEST_READ_WHOLE = 50_000_000
 _ALL_CELLS = "SELECT DISTINCT source_id >> {shift} FROM {pairs}"

@@ -1,8 +1,8 @@
 """Which survey object is which Gaia star: matched.<dataset> from what the store holds, in one transaction.
 
 A star's match comes, in this order, from a Gaia id that the survey itself gives (method gaia_id), from the archive's
-best-neighbour table where the star lies in a range of source_id that one of its files covers (best_neighbour), else
-from positions: mutual nearest pairs among the stars and objects that are left (position).
+best-neighbour table if the star lies in a sky cell in which that table names any star (best_neighbour), else from
+positions: mutual nearest pairs among the stars and objects that are left (position).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from msacat.catalog.server.connect import connect
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.register_survey import registered_specs
-from msacat.catalog.store.survey_table import MATCHED_ROLES
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES
 
 #: on_progress(done, total, words); parts of the work, not seconds
 Progress = Callable[[float, float | None, str], Any]

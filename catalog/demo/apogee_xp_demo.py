@@ -21,8 +21,9 @@ import numpy as np
 from astropy.io import fits
 
 from msacat.catalog.demo.apogee_xp_wheel import find_apogee_xp_wheel, read_apogee_xp_rows
-from msacat.catalog.healpix import SOURCE_ID_LEVEL, cell_of, nested_centre_deg, nested_pixel, separation_deg
+from msacat.catalog.healpix import cell_of, nested_centre_deg, nested_pixel, separation_deg
 from msacat.catalog.surveys.load_specs import builtin_specs
+from msacat.catalog.surveys.source_id import SOURCE_ID_LEVEL
 
 __all__ = ["convert_apogee_xp", "decode_designation", "find_apogee_xp_wheel"]
 

@@ -7,7 +7,7 @@ from psycopg import Connection, sql
 from msacat.catalog.enrich.enriched_tables import SHOWN
 from msacat.catalog.store.register_survey import reference_spec, registered_specs
 from msacat.catalog.store.star_view import view_columns
-from msacat.catalog.store.survey_table import MATCHED_ROLES
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES
 
 
 def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:

@@ -9,6 +9,8 @@ from psycopg import Connection, sql
 from msacat.catalog.store.column_comments import Described, comment_on_column
 
 KINDS = ("magnitudes", "xp_coefficients", "embeddings", "metallicities")
+#: beside the kinds: the table of the stars a run was asked for, until it is verified
+REQUESTED = "requested"
 EMBEDDING_WIDTH = 64
 #: condition on msacat.runs: the views show the run; one that went stale stays until a newer one takes its place
 SHOWN = "published IS NOT NULL AND state IN ('published', 'stale')"
@@ -119,11 +121,8 @@ def run_table(run_id: int, kind: str) -> sql.Identifier:
 
 def drop_run_tables(conn: Connection, run_id: int) -> None:
     """Remove what the run wrote."""
-    for kind in KINDS:
+    for kind in (*KINDS, REQUESTED):
         conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(run_table(run_id, kind)))
-    conn.execute(
-        sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("enriched", f"r{run_id}_requested"))
-    )
 
 
 def _magnitudes(bands: list[BandInfo]) -> list[OutputColumn]:

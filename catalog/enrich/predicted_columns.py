@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from msacat.catalog.enrich.enriched_tables import BandInfo, columns_of
+from msacat.catalog.surveys.error_units import ONE_95
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 
@@ -64,7 +65,7 @@ def predicted_columns(
             for name, predicted, measured in (
                 (band.name, p.mag_BM, block.mag_BM[:, i]),
                 (f"{band.name}_err", p.err68_BM, block.mag_err_BM[:, i]),
-                (f"{band.name}_err95", p.err95_BM, 1.959964 * block.mag_err_BM[:, i]),
+                (f"{band.name}_err95", p.err95_BM, ONE_95 * block.mag_err_BM[:, i]),
             ):
                 values[name] = _real(np.where(shared_BM[:, i], measured, predicted[:, i]))
         bit_of = {band.name: band.bit for band in bands}

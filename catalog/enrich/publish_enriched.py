@@ -15,6 +15,7 @@ from psycopg import Connection, sql
 from msacat.catalog.enrich.changed_stars import observed_mask
 from msacat.catalog.enrich.enriched_tables import (
     KINDS,
+    REQUESTED,
     RUN_OF,
     SHOWN,
     BandInfo,
@@ -27,10 +28,10 @@ from msacat.catalog.enrich.enriched_tables import (
 )
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.fault_points import fault_point
-from msacat.catalog.store.column_comments import Described, comment_on_column
+from msacat.catalog.store.column_comments import MADE_BY, Described, comment_on_column
 from msacat.catalog.store.star_view import view_columns
+from msacat.catalog.surveys.error_units import ONE_95
 
-OURS = "Made by msacat:"
 ABOUT = {
     "magnitudes": "every band of every enriched star, measured where measured, imputed elsewhere, with 68 % and 95 % "
     "half-widths and flags.",
@@ -78,9 +79,7 @@ def verify_run(conn: Connection, run_id: int) -> dict[str, int]:
         conn.execute(sql.SQL("ANALYZE {}").format(table))
     conn.execute("UPDATE msacat.runs SET state = 'verified', verified = now(), n_stars = %s WHERE run_id = %s",
                  [chunks[1], run_id])  # fmt: skip
-    conn.execute(
-        sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("enriched", f"r{run_id}_requested"))
-    )
+    conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(run_table(run_id, REQUESTED)))
     return rows
 
 
@@ -227,7 +226,7 @@ def _stars(
         for name, live in (
             (band.name, sql.SQL("s.{}::real").format(value)),
             (f"{band.name}_err", sql.SQL("s.{}::real").format(error)),
-            (f"{band.name}_err95", sql.SQL("(1.959964 * s.{})::real").format(error)),
+            (f"{band.name}_err95", sql.SQL("({} * s.{})::real").format(ONE_95, error)),
         ):
             expression = sql.SQL(choose).format(
                 value=value, live=live, bit=sql.SQL(f"{1 << band.bit}::bigint"), name=sql.Identifier(name)
@@ -279,7 +278,7 @@ def _replace_view(conn: Connection, name: str, query: sql.Composed, columns: lis
             view, sql.SQL(", ").join(map(sql.Identifier, names)), query
         )
     )
-    conn.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(f"{OURS} {ABOUT[name]}")))
+    conn.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(f"{MADE_BY} {ABOUT[name]}")))
     for column in columns:
         conn.execute(comment_on_column("enriched", name, column.name, column.described))
 
@@ -305,7 +304,7 @@ def _refuse_foreign(conn: Connection, name: str) -> None:
         "SELECT relkind, obj_description(oid, 'pg_class') FROM pg_class WHERE oid = to_regclass(%s)",
         [f"enriched.{name}"],
     ).fetchone()
-    if row and not (row[0] == "v" and (row[1] or "").startswith(OURS)):
+    if row and not (row[0] == "v" and (row[1] or "").startswith(MADE_BY)):
         raise InputRejected(
             f"enriched.{name} is not msacat's", found="a view or table of another's making",
             next_step=f"move it: ALTER VIEW enriched.{name} RENAME TO … or SET SCHEMA …",

@@ -19,7 +19,13 @@ import numpy as np
 from psycopg import Connection, sql
 
 from msacat.catalog.enrich.changed_stars import store_changed_stars
-from msacat.catalog.enrich.enriched_tables import bands_of, create_run_tables, run_table
+from msacat.catalog.enrich.enriched_tables import (
+    REQUESTED,
+    bands_of,
+    create_run_tables,
+    run_table,
+    table_name,
+)
 from msacat.catalog.enrich.predicted_columns import Predicted, predicted_columns
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
@@ -89,10 +95,10 @@ def start_run(conn: Connection, model_id: int, request: RunRequest, kinds: list[
     if request.ids is not None:
         _store_ids(conn, run_id, request.ids, reference.name)
     elif request.new:
-        store_changed_stars(conn, _ids_table(run_id))
+        store_changed_stars(conn, run_table(run_id, REQUESTED))
     if request.ids is not None or request.new:
         asked = Described(f"Star that run {run_id} was asked for.", "", "meta.id;meta.main")
-        conn.execute(comment_on_column("enriched", f"r{run_id}_requested", "source_id", asked))
+        conn.execute(comment_on_column("enriched", table_name(run_id, REQUESTED), "source_id", asked))
     chosen = _chosen(conn, run_id, request)
     conn.execute(
         sql.SQL(
@@ -254,18 +260,16 @@ def _chosen(conn: Connection, run_id: int, request: RunRequest) -> sql.Composabl
     """The run's condition on alias s (source_id at least)."""
     terms: list[sql.Composable] = [condition(conn, request.where)]
     if request.ids is not None or request.new:
-        terms.append(sql.SQL("s.source_id IN (SELECT source_id FROM {})").format(_ids_table(run_id)))
+        terms.append(
+            sql.SQL("s.source_id IN (SELECT source_id FROM {})").format(run_table(run_id, REQUESTED))
+        )
     return sql.SQL(" AND ").join(terms)
-
-
-def _ids_table(run_id: int) -> sql.Identifier:
-    return sql.Identifier("enriched", f"r{run_id}_requested")
 
 
 def _store_ids(conn: Connection, run_id: int, ids: list[int], reference: str) -> None:
     if not ids:
         raise UsageError("the list of ids is empty")
-    table = _ids_table(run_id)
+    table = run_table(run_id, REQUESTED)
     conn.execute(sql.SQL("CREATE TABLE {} (source_id bigint PRIMARY KEY)").format(table))
     with conn.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
         for source_id in sorted(set(ids)):

@@ -24,7 +24,8 @@ from msacat.catalog.server.package_version import code_version
 from msacat.catalog.server.q3c import is_q3c_key, q3c_index_sql
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import find_spec, register_adopted
-from msacat.catalog.surveys.survey_spec import Column, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 
 @dataclass

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from msacat.catalog.ingest.bind_columns import key_columns
-from msacat.catalog.ingest.clean_values import LARGEST_SOURCE_ID
-from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D, MAG_PER_RELATIVE_FLUX
+from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D
 from msacat.catalog.ingest.quality_bits import quality_sql
 from msacat.catalog.store.survey_table import FLOATS, constant
-from msacat.catalog.surveys.survey_spec import Column, SurveySpec
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
+from msacat.catalog.surveys.source_id import LARGEST_SOURCE_ID
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 #: types of the archive's column a stored type can be read from without loss; ids and positions must be exact
 READABLE = {
@@ -117,7 +119,7 @@ def _cleaned(column: Column, sources: tuple[Source, ...], release: str | None) -
         return value
     if column.type == "text":
         return _text(column, value)
-    if column.type.endswith("]"):
+    if column.length:
         return _array(column, source, value)
     return _number(column, _without_sentinels(column, source), _bounds(column, source))
 
@@ -133,12 +135,11 @@ def _text(column: Column, value: sql.Composable) -> sql.Composed:
 
 def _array(column: Column, source: Source, value: sql.Composable) -> sql.Composed:
     """All or nothing, as in ingest: one unusable element makes the spectrum NULL."""
-    length = int(column.type[column.type.index("[") + 1 : -1])
     kind = sql.SQL(source.type)  # type: ignore[arg-type]
     return sql.SQL(
         "CASE WHEN cardinality({v}) = {n} AND array_position({v}, NULL) IS NULL "
         "AND ARRAY['NaN', 'Infinity', '-Infinity']::{k} && {v} IS FALSE THEN {v}::real[] END"
-    ).format(v=value, n=length, k=kind)
+    ).format(v=value, n=column.length, k=kind)
 
 
 def _without_sentinels(column: Column, source: Source) -> sql.Composable:

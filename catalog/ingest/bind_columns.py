@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.ingest.units_in_files import factor_to
-from msacat.catalog.surveys.survey_spec import Column, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

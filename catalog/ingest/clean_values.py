@@ -19,10 +19,10 @@ from msacat.catalog.ingest import compute_columns
 from msacat.catalog.ingest.bind_columns import STORED, Binding, BoundColumn
 from msacat.catalog.ingest.quality_bits import quality_of
 from msacat.catalog.read.numbers_from_text import numbers_from_text
-from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, Column
+from msacat.catalog.surveys.source_id import LARGEST_SOURCE_ID
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE
 
-#: Gaia's source_id is 2^35 times a level-12 HEALPix cell, and more: nothing outside is one.
-LARGEST_SOURCE_ID = 12 * 4**12 * 2**35 - 1
 #: the table's bounds where the spec gives none; a real beyond them overflows
 WIDEST = (-1e38, 1e38)
 #: how a row's text may spell nothing
@@ -39,6 +39,20 @@ class CleanCounts:
     nulled: Counter[str] = field(default_factory=Counter)  # "column: reason" -> values
     min_source_id: int | None = None
     max_source_id: int | None = None
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What some columns of a batch leave for others.
+
+    unreadable  by column: rows whose text is no number
+    spectra     by the columns of samples: the coefficients of both halves, and rows without a value or an error
+    """
+
+    unreadable: dict[str, np.ndarray] = field(default_factory=dict)
+    spectra: dict[tuple[str, ...], tuple[dict[tuple[str, str], np.ndarray], dict[str, np.ndarray]]] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True)
@@ -63,12 +77,12 @@ class Cleaner:
         cannot be what it is taken for: another release, an array of another length.
         """
         spec, rows = self.binding.spec, batch.num_rows
-        memo: dict = {}
+        noted = _Noted()
         stored = {
-            b.column.name: self._column(b, batch, first_row, memo) for b in self.binding.columns if b.sources
+            b.column.name: self._column(b, batch, first_row, noted) for b in self.binding.columns if b.sources
         }
         self._check_release(stored, batch, first_row)
-        keep = self._keep(stored, rows, memo)
+        keep = self._keep(stored, rows, noted)
         stored["quality"] = pa.array(quality_of(spec, stored, rows))
         stored["file_id"] = pa.array(np.full(rows, file_id, np.int32))
         stored["file_row"] = pa.array(np.arange(first_row, first_row + rows, dtype=np.int32))
@@ -83,22 +97,22 @@ class Cleaner:
 
     # -- one column ------------------------------------------------------------------------------------
 
-    def _column(self, bound: BoundColumn, batch: pa.RecordBatch, first_row: int, memo: dict) -> pa.Array:
+    def _column(self, bound: BoundColumn, batch: pa.RecordBatch, first_row: int, noted: _Noted) -> pa.Array:
         column, name = bound.column, bound.sources[0]
         if column.computed:
-            return self._computed(bound, batch, first_row, memo)
+            return self._computed(bound, batch, first_row, noted)
         values = batch.column(name)
         if column.type == "text":
             return self._text(column, values if pa.types.is_string(values.type) else values.cast(pa.string()))
         if pa.types.is_string(values.type):
-            values, memo[column.name] = numbers_from_text(
+            values, noted.unreadable[column.name] = numbers_from_text(
                 values, STORED[column.type], self.path, name, first_row
             )
         if column.type == "boolean":
             return values
-        if column.type.endswith("]"):
+        if column.length:
             return self._array(
-                column, _dense(values, _length(column), self.path, name, first_row), bound.factors[0]
+                column, _dense(values, column.length, self.path, name, first_row), bound.factors[0]
             )
         if column.type in ("bigint", "integer", "smallint"):
             return self._whole(column, values.cast(STORED[column.type]))
@@ -154,10 +168,10 @@ class Cleaner:
         outside: np.ndarray = np.any(_outside(column, stored), axis=1)
         missing = self._null(column, "outside range", outside, missing)
         return pa.FixedSizeListArray.from_arrays(
-            pa.array(stored.ravel()), _length(column), mask=pa.array(missing)
+            pa.array(stored.ravel()), column.length, mask=pa.array(missing)
         )
 
-    def _computed(self, bound: BoundColumn, batch: pa.RecordBatch, first_row: int, memo: dict) -> pa.Array:
+    def _computed(self, bound: BoundColumn, batch: pa.RecordBatch, first_row: int, noted: _Noted) -> pa.Array:
         column = bound.column
         assert column.computed is not None
         how = column.computed
@@ -168,12 +182,13 @@ class Cleaner:
             return self._whole(column, ids)
         if how.transform.startswith("xp_"):
             key = bound.sources
-            if key not in memo:
+            if key not in noted.spectra:
                 parts = [_dense(batch.column(name), 343, self.path, name, first_row) for name in key]
                 flux, error = (np.where(missing[:, None], np.nan, values) for values, missing in parts)
                 without = {"value": parts[0][1], "error": parts[0][1] | parts[1][1]}
-                memo[key] = compute_columns.coefficients(flux, error), without
-            arrays, without = memo[key]
+                noted.spectra[key] = compute_columns.coefficients(flux, error), without
+            assert how.part is not None
+            arrays, without = noted.spectra[key]
             what = "value" if how.transform == "xp_from_samples" else "error"
             return self._array(column, (arrays[how.part, what], without[what]))
         inputs, missing = [], np.zeros(batch.num_rows, bool)
@@ -201,7 +216,7 @@ class Cleaner:
 
     # -- rows ------------------------------------------------------------------------------------------
 
-    def _keep(self, stored: dict[str, pa.Array], rows: int, memo: dict) -> np.ndarray:
+    def _keep(self, stored: dict[str, pa.Array], rows: int, noted: _Noted) -> np.ndarray:
         """Rows with a readable id and position; the others are counted under the first reason that holds."""
         spec = self.binding.spec
         keep = np.ones(rows, bool)
@@ -213,8 +228,8 @@ class Cleaner:
                 self.counts.rejected[reason] += n
                 keep = keep & ~bad
 
-        for name in (c.name for c in spec.columns if c.name in memo):
-            reject(f"{name} unreadable", memo[name])
+        for name in (c.name for c in spec.columns if c.name in noted.unreadable):
+            reject(f"{name} unreadable", noted.unreadable[name])
         ids = stored[spec.id.column]
         reject(f"{spec.id.column} missing", _isnull(ids))
         if spec.id.column == "source_id":
@@ -269,10 +284,6 @@ class Cleaner:
         counts = self.counts
         counts.min_source_id = min(span["min"], counts.min_source_id or span["min"])
         counts.max_source_id = max(span["max"], counts.max_source_id or span["max"])
-
-
-def _length(column: Column) -> int:
-    return int(column.type[column.type.index("[") + 1 : -1])
 
 
 def _isnull(values: pa.Array) -> np.ndarray:

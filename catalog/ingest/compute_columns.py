@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 
 J2000_MJD = 51544.5
 JULIAN_YEAR_D = 365.25
-MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10.0)  # 1.0857...
 _GAIA_ID = r"^(?:(?P<release>.*\S)\s+)?(?P<id>[0-9]{1,19})$"
 _LARGEST = str(2**63 - 1)
 

@@ -50,7 +50,7 @@ def merge_staged(
         ).format(**parts)
     ).fetchone()
     if clash:
-        differing = _differences(conn, spec, compared, parts, "staged", clash[0], clash[1], clash[2])
+        differing = _differences(conn, compared, parts, clash[0], clash[1], clash[2])
         raise InputRejected(
             f"two rows of this file share {spec.id.column} {clash[0]} and differ",
             file=path,
@@ -73,7 +73,7 @@ def merge_staged(
     ).fetchone()
     if clash:
         other = conn.execute("SELECT path FROM msacat.files WHERE file_id = %s", [clash[2]]).fetchone()
-        differing = _differences(conn, spec, compared, parts, "table", clash[0], clash[1], None)
+        differing = _differences(conn, compared, parts, clash[0], clash[1], None)
         raise InputRejected(
             f"{spec.id.column} {clash[0]} is stored with other values",
             file=path,
@@ -96,22 +96,23 @@ def _row(alias: str, columns: Sequence[str]) -> sql.Composed:
 
 def _differences(
     conn: Connection,
-    spec: SurveySpec,
     compared: Sequence[str],
     parts: dict[str, Any],
-    other: str,
     identifier: Any,
     row: int,
     other_row: int | None,
 ) -> str:
-    """The first columns in which two rows differ: `parallax 1.5 instead of 1.25`."""
+    """The first columns in which two rows differ: `parallax 1.5 instead of 1.25`.
+
+    other_row: that of the same file it is compared with; None for the row in the survey's table.
+    """
     names = sql.SQL(", ").join(map(sql.Identifier, compared))
     query = sql.SQL("SELECT {} FROM {} WHERE {} = %s").format(names, parts["staged"], parts["id"])
     mine = conn.execute(query + sql.SQL(" AND file_row = %s"), [identifier, row]).fetchone()
     if other_row is not None:
         theirs = conn.execute(query + sql.SQL(" AND file_row = %s"), [identifier, other_row]).fetchone()
     else:
-        query = sql.SQL("SELECT {} FROM {} WHERE {} = %s").format(names, parts[other], parts["id"])
+        query = sql.SQL("SELECT {} FROM {} WHERE {} = %s").format(names, parts["table"], parts["id"])
         theirs = conn.execute(query, [identifier]).fetchone()
     assert mine is not None and theirs is not None
     unlike = [

@@ -42,22 +42,25 @@ def find_cone(
     ra, dec, radius_deg = cone_parameters(ra_deg, dec_deg, radius_arcmin / 60)
     with reading(conn, timeout_s, keep_plans=True):
         row = conn.execute(
-            "SELECT name FROM msacat.surveys WHERE role = 'reference'", prepare=True
+            "SELECT name, spec->'position' FROM msacat.surveys WHERE role = 'reference'", prepare=True
         ).fetchone()
         if row is None:
             raise InputRejected("no run is published yet", next_step="msacat enrich")
-        text = sql.SQL("SELECT source_id FROM {} WHERE {} ORDER BY q3c_dist(ra, dec, %s, %s), 1 LIMIT %s")
         table = sql.Identifier("survey", row[0])
+        # In the views these are ra and dec; in the table they are called as its survey file says.
+        ra_column, dec_column = (sql.Identifier(row[1][name]) for name in ("ra", "dec"))
+        text = sql.SQL("SELECT source_id FROM {} WHERE {} ORDER BY q3c_dist({}, {}, %s, %s), 1 LIMIT %s")
         order = [ra, dec, max_rows + 1]
         if radius_deg < WIDE_DEG:
             conn.execute(
                 "SELECT set_config('enable_seqscan', 'off', true), "
                 "set_config('max_parallel_workers_per_gather', '0', true)"
             )
-            asked = text.format(table, cone_asked_for("ra", "dec"))
+            asked = text.format(table, cone_asked_for(ra_column, dec_column), ra_column, dec_column)
             near = conn.execute(asked, [ra, dec, radius_deg, *order], prepare=True).fetchall()
         else:
-            asked = text.format(table, cone("ra", "dec", ra, dec, radius_deg))
+            inside = cone(ra_column, dec_column, ra, dec, radius_deg)
+            asked = text.format(table, inside, ra_column, dec_column)
             near = conn.execute(asked, order, prepare=False).fetchall()
         ids = [source_id for (source_id,) in near[:max_rows]]
         found = conn.execute(BY_IDS, [ids], prepare=True)

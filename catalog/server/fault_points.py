@@ -19,6 +19,8 @@ INGEST_POINTS = (
     "ingest.committed",
 )
 CROSSMATCH_POINTS = ("crossmatch.written", "crossmatch.before_commit")
+ENRICH_POINTS = ("enrich.before_ledger", "enrich.before_commit")
+PUBLISH_POINTS = ("enrich.before_publish",)
 
 
 def fault_point(name: str) -> None:

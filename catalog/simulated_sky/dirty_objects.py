@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from msacat.catalog.healpix import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT, nested_pixel
+from msacat.catalog.healpix import nested_pixel
 from msacat.catalog.simulated_sky.other_classes import MAKERS
 from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects, stars_at
 from msacat.catalog.simulated_sky.sky_positions import Positions, scatter_around
 from msacat.catalog.simulated_sky.star_library import StarLibrary
+from msacat.catalog.surveys.source_id import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT
 
 
 def dirty_objects(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from msacat.catalog.simulated_sky.parameters import Parameters
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 
-MAG_PER_RELATIVE_ERROR = 2.5 / np.log(10)
 #: Ivezic et al. 2019, ApJ 873, 111, Eq. 5.
 GAMMA = 0.039
 DETECT_SIGMA = 5.0
@@ -48,8 +48,8 @@ def measure_band(
     depth, softening = survey["bands"][band], survey.get("asinh_b", {}).get(band)
     flux = to_maggies(true_mag, softening) * 10 ** (-0.4 * np.asarray(shift_mag))
     sky = flux * relative_noise(-2.5 * np.log10(np.maximum(flux, 1e-30)), depth)
-    quoted = np.hypot(sky, flux * survey["quoted_floor"] / MAG_PER_RELATIVE_ERROR)
-    noise = np.hypot(noise_factor * quoted, flux * survey["floor"][band] / MAG_PER_RELATIVE_ERROR)
+    quoted = np.hypot(sky, flux * survey["quoted_floor"] / MAG_PER_RELATIVE_FLUX)
+    noise = np.hypot(noise_factor * quoted, flux * survey["floor"][band] / MAG_PER_RELATIVE_FLUX)
     seen = flux + noise * rng.standard_normal(len(flux))
     mag = from_maggies(seen, softening)
     detected = seen > survey.get("detect_sigma", {}).get(band, DETECT_SIGMA) * sky
@@ -60,7 +60,7 @@ def measure_band(
         mag = np.where(mag < limit, mag + saturation_bias * (limit - mag), mag)
     detected &= rng.random(len(flux)) >= survey.get("band_gap", {}).get(band, 0.0)
     slope = 2 * softening if softening else 0.0
-    err = MAG_PER_RELATIVE_ERROR * quoted / np.hypot(np.where(detected, seen, 1.0), slope)
+    err = MAG_PER_RELATIVE_FLUX * quoted / np.hypot(np.where(detected, seen, 1.0), slope)
     threshold = -2.5 * np.log10(10 ** (-0.4 * depth) * 0.8)
     return Measurement(
         np.where(detected, mag, np.nan), np.where(detected, err, np.nan), np.full(len(flux), threshold)
@@ -71,7 +71,7 @@ def to_maggies(mag: np.ndarray, softening: float | None) -> np.ndarray:
     if softening is None:
         return 10 ** (-0.4 * mag)
     # Lupton, Gunn & Szalay 1999, AJ 118, 1406; b from the DR13 algorithms page.
-    return 2 * softening * np.sinh(-mag / MAG_PER_RELATIVE_ERROR - np.log(softening))
+    return 2 * softening * np.sinh(-mag / MAG_PER_RELATIVE_FLUX - np.log(softening))
 
 
 def from_maggies(flux: np.ndarray, softening: float | None) -> np.ndarray:
@@ -79,7 +79,7 @@ def from_maggies(flux: np.ndarray, softening: float | None) -> np.ndarray:
     if softening is None:
         positive = flux > 0
         return np.where(positive, -2.5 * np.log10(np.where(positive, flux, 1.0)), np.nan)
-    return -MAG_PER_RELATIVE_ERROR * (np.arcsinh(flux / (2 * softening)) + np.log(softening))
+    return -MAG_PER_RELATIVE_FLUX * (np.arcsinh(flux / (2 * softening)) + np.log(softening))
 
 
 def fades_out(rng: np.random.Generator, mag: np.ndarray, limit: dict | None) -> np.ndarray:

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from msacat.catalog.healpix import cell_of
-from msacat.catalog.simulated_sky.measure import MAG_PER_RELATIVE_ERROR, gaia_errors, xp_errors
+from msacat.catalog.simulated_sky.measure import gaia_errors, xp_errors
 from msacat.catalog.simulated_sky.parameters import Parameters, pair
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.sky_positions import galactic, move
 from msacat.catalog.simulated_sky.text_tables import array_text, lines, text, write_lines
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 
 SOLUTION_ID, XP_SOLUTION_ID = 1636148068921376768, 4545469030156206081
 #: Vega zero points of DR3 (Riello et al. 2021, A&A 649, A3, Table 5 as published in DR3's documentation).
@@ -60,8 +61,8 @@ def measure_gaia(
     for band, mag in true.items():
         shift = shift_mag[band] if shift_mag else 0.0
         flux = 10 ** (-0.4 * (mag + shift - ZERO_POINT[band]))
-        quoted = flux * errors[band] / MAG_PER_RELATIVE_ERROR
-        noise = np.hypot(noise_factor * quoted, flux * p["gaia"]["floor"][band] / MAG_PER_RELATIVE_ERROR)
+        quoted = flux * errors[band] / MAG_PER_RELATIVE_FLUX
+        noise = np.hypot(noise_factor * quoted, flux * p["gaia"]["floor"][band] / MAG_PER_RELATIVE_FLUX)
         seen = flux + noise * rng.standard_normal(len(flux))
         positive = seen > 0
         fluxes[band] = np.where(positive, seen, np.nan)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from msacat.catalog.simulated_sky.measure import MAG_PER_RELATIVE_ERROR
 from msacat.catalog.simulated_sky.sky_objects import SkyObjects
 from msacat.catalog.simulated_sky.sky_positions import galactic
 from msacat.catalog.simulated_sky.survey_rows import (
@@ -17,6 +16,7 @@ from msacat.catalog.simulated_sky.survey_rows import (
     sexagesimal_name,
 )
 from msacat.catalog.simulated_sky.text_tables import fixed_width_lines, lines, text, write_lines
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 
 NULL_2MASS = "\\N"
 #: The epoch to which CatWISE refers its motion-fitted positions (MJD 57170).
@@ -33,7 +33,7 @@ def write_twomass(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
     for m in rows.bands.values():
         seen = np.isfinite(m.mag)
         shown = np.where(seen, m.mag, m.limit)
-        snr = np.where(seen, MAG_PER_RELATIVE_ERROR / np.where(seen, m.err, 1.0), np.nan)
+        snr = np.where(seen, MAG_PER_RELATIVE_FLUX / np.where(seen, m.err, 1.0), np.nan)
         band_columns += [
             text(shown, NULL_2MASS, 3),
             text(m.err * 0.9, NULL_2MASS, 3),
@@ -78,7 +78,7 @@ def write_catwise(folder: Path, rows: SurveyRows, ids: np.ndarray, objects: SkyO
     i = rows.object
     flags = np.full(n, "00", object)
     snr = {
-        b: np.where(np.isfinite(m.mag), MAG_PER_RELATIVE_ERROR / np.nan_to_num(m.err, nan=1.0), 1.5)
+        b: np.where(np.isfinite(m.mag), MAG_PER_RELATIVE_FLUX / np.nan_to_num(m.err, nan=1.0), 1.5)
         for b, m in rows.bands.items()
     }
     names = sexagesimal_name(rows.ra, rows.dec, 2, 1)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msacat.catalog.healpix import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT, cell_of, nested_centre_deg, nested_pixel
+from msacat.catalog.healpix import cell_of, nested_centre_deg, nested_pixel
 from msacat.catalog.simulated_sky.parameters import Parameters, pair
+from msacat.catalog.surveys.source_id import SOURCE_ID_LEVEL, SOURCE_ID_SHIFT
 
 #: Galactic axes in ICRS (Hipparcos catalogue, ESA SP-1200, vol. 1, Eq. 1.5.11).
 _TO_GALACTIC = np.array([

@@ -103,7 +103,7 @@ def load_library() -> StarLibrary:
         shape = z["shape"].astype(np.float32) * quantum + np.float32(z["shape_middle"])
         wavelength, response = z["wavelength_nm"], z["band_response"]
         names = z["band_names"].tolist()
-        # A map from node to M_G spares the candidates of stellar_population.py their whole spectra.
+        # A map from node to M_G spares the candidates of draw_stars.py their whole spectra.
         flux_g = np.power(10.0, shape) @ response[names.index("gaia_g")]
         node_g = -2.5 * np.log10(flux_g * SIGMA_SB * SUN_RADIUS_OVER_10PC**2) - 10 * axes[0][:, None, None]
         alpha = GridTable(

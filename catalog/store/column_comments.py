@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+#: how the comment of a view of ours begins, in a schema where users may have views too
+MADE_BY = "Made by msacat:"
 _TAIL = re.compile(r"^(?P<sentence>.*?)\s*unit=(?P<unit>\S.*?|-) ucd=(?P<ucd>\S+)$", re.DOTALL)
 
 

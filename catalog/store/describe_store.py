@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from psycopg import Connection
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.store.column_comments import Described
+from msacat.catalog.store.column_comments import MADE_BY, Described
 
-#: how publish_enriched.py marks the views that are its own
-MADE_BY = "Made by msacat:"
 SCHEMAS = ["enriched", "matched", "survey", "learned", "msacat"]
 
 

@@ -11,7 +11,6 @@ from msacat.catalog.errors import UsageError
 from msacat.catalog.store.star_view import refresh_star_view, view_columns
 from msacat.catalog.store.survey_changes import allowed_changes
 from msacat.catalog.store.survey_table import (
-    MATCHED_ROLES,
     column_definition,
     comments,
     create_clean_view,
@@ -20,7 +19,7 @@ from msacat.catalog.store.survey_table import (
     quality_statistics,
 )
 from msacat.catalog.surveys.load_specs import builtin_specs, stored_spec
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES, SurveySpec
 
 # One registration at a time: bits of bands are handed out in order.
 REGISTRATION_LOCK = 0x6D736163_0002

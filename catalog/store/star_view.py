@@ -11,9 +11,9 @@ from psycopg import Connection, sql
 
 from msacat.catalog.errors import UsageError
 from msacat.catalog.store.column_comments import Described, comment_on_column
-from msacat.catalog.store.survey_table import MATCHED_ROLES, band_mask, removing_mask
+from msacat.catalog.store.survey_table import band_mask, removing_mask
 from msacat.catalog.surveys.star_features import BandFeature, LabelFeature, ScalarFeature, StarFeatures
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES, SurveySpec
 
 #: columns of enriched.stars that hold what a model says: a survey's own of that name would be hidden by it
 OF_THE_MODEL = frozenset(

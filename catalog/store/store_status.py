@@ -11,7 +11,7 @@ from psycopg import Connection
 from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
 from msacat.catalog.enrich.enriched_tables import SHOWN
 from msacat.catalog.store.register_survey import registered_specs
-from msacat.catalog.store.survey_table import MATCHED_ROLES
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES
 
 ROLES = ("reference", "spectra", "inputs", "photometry", "labels", "matches", "lookup")
 

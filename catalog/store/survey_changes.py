@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.surveys.survey_spec import Column, Computed, SurveySpec
+from msacat.catalog.surveys.survey_column import Column, Computed
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 #: lists of entries with a name of their own: key -> what one entry is called, and what names it
 ENTRIES = {"columns": ("column", "name"), "bands": ("band", "name"), "labels": ("label", "quantity"),

@@ -10,11 +10,11 @@ from psycopg import sql
 
 from msacat.catalog.server.q3c import q3c_index_sql
 from msacat.catalog.store.column_comments import Described, comment_on_column
-from msacat.catalog.surveys.survey_spec import Column, QualityCut, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import QualityCut, SurveySpec
 
 FLOATS = ("real", "double precision")
 _REALS = (float(np.finfo(np.float32).min), float(np.finfo(np.float32).max))
-MATCHED_ROLES = ("photometry", "labels")
 
 QUALITY = Described("Bits of the survey file's quality cuts that this row fails.", "", "meta.code.qual")
 FILE_ID = Described("File the row came from, msacat.files.", "", "meta.id;meta.file")
@@ -62,7 +62,7 @@ def create_table(spec: SurveySpec) -> list[sql.Composed]:
         )
     )
     for column in spec.columns:
-        if column.type.endswith("]"):
+        if column.length:
             # Nobody asks for an array's most common elements, and ANALYZE takes a second to find them.
             statements.append(
                 sql.SQL("ALTER TABLE {} ALTER {} SET STATISTICS 0").format(table, sql.Identifier(column.name))
@@ -112,7 +112,7 @@ def column_definition(spec: SurveySpec, column: Column) -> sql.Composed:
 
 def _typed_name(spec: SurveySpec, column: Column) -> sql.Composed:
     name = sql.Identifier(column.name)
-    parts: list[sql.Composable] = [name, sql.SQL(column.type.split("[")[0] + "[]" * ("[" in column.type))]
+    parts: list[sql.Composable] = [name, sql.SQL(column.sql_type)]
     needed = {spec.id.column}
     if spec.position:
         needed |= {spec.position.ra, spec.position.dec}
@@ -131,9 +131,10 @@ def _condition(spec: SurveySpec, column: Column) -> sql.Composed | None:
         return sql.SQL("{} BETWEEN {} AND {}").format(
             name, constant(low, column.type), constant(high, column.type)
         )
-    if column.type.endswith("]"):
-        length = int(column.type[column.type.index("[") + 1 : -1])
-        return sql.SQL("cardinality({0}) = {1} AND array_position({0}, NULL) IS NULL").format(name, length)
+    if column.length:
+        return sql.SQL("cardinality({0}) = {1} AND array_position({0}, NULL) IS NULL").format(
+            name, column.length
+        )
     return None
 
 

@@ -13,8 +13,7 @@ from msacat.catalog.ingest.ingest_files import IngestPlan, rehearse_file
 from msacat.catalog.ingest.ingest_ledger import ALREADY_STORED, REPEATED, UNREADABLE
 from msacat.catalog.read.checksums import file_checksums
 from msacat.catalog.store.register_survey import reference_spec, registered_specs
-from msacat.catalog.store.survey_table import MATCHED_ROLES
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES, SurveySpec
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,11 @@ def _values(conn: Connection, spec: SurveySpec) -> list[Result]:
             tests.append(sql.SQL("NOT ({} BETWEEN '-1e300' AND '1e300')").format(name)
                          if column.type == "double precision"
                          else sql.SQL("NOT ({} BETWEEN '-3.4e38' AND '3.4e38')").format(name))  # fmt: skip
-        elif column.type.endswith("]"):
+        elif column.length:
             tests.append(
                 sql.SQL(
                     "({c} && ARRAY['NaN', 'Infinity', '-Infinity']::real[] OR cardinality({c}) <> {n})"
-                ).format(c=name, n=int(column.type[column.type.index("[") + 1 : -1]))
+                ).format(c=name, n=column.length)
             )
         else:
             continue
@@ -206,7 +205,7 @@ def _spec(conn: Connection, spec: SurveySpec) -> list[Result]:
         )
     }
     for column in spec.columns:
-        expected = column.type.split("[")[0] + "[]" * ("[" in column.type)
+        expected = column.sql_type
         if found.get(column.name) != expected:
             wrong.append(f"column {column.name} is {found.get(column.name, 'missing')}, not {expected}")
     return [

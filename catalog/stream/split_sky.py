@@ -14,6 +14,7 @@ from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.read.read_survey_file import open_survey_file
+from msacat.catalog.surveys.source_id import cell_shift
 
 PARTS = ("train", "calibrate", "test")
 SHARES = (0.7, 0.1, 0.2)
@@ -22,8 +23,8 @@ ENOUGH_CELLS = 50
 
 
 def cell_divisor(level: int) -> int:
-    """source_id // divisor = nested HEALPix cell of `level` (Gaia numbers stars by level-12 cells of 2^35 ids)."""
-    return 2 ** (35 + 2 * (12 - level))
+    """source_id // divisor = nested HEALPix cell of `level`."""
+    return 1 << cell_shift(level)
 
 
 def part_of(seed: int, level: int, cell: int) -> str:

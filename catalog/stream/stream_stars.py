@@ -20,6 +20,8 @@ from psycopg import Connection, sql
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.server.connect import connect
 from msacat.catalog.store.column_comments import Described, comment_on_column
+from msacat.catalog.store.register_survey import reference_spec
+from msacat.catalog.store.survey_table import removing_mask
 from msacat.catalog.stream.split_sky import PARTS
 from msacat.catalog.stream.star_rows import (
     band_bits,
@@ -248,9 +250,6 @@ def _cut_into_blocks(rows_read: Iterator[np.ndarray]) -> Iterator[tuple[str, int
 
 
 def _removing_mask(conn: Connection) -> int:
-    from msacat.catalog.store.register_survey import reference_spec
-    from msacat.catalog.store.survey_table import removing_mask
-
     reference = reference_spec(conn)
     assert reference is not None
     return removing_mask(reference)

@@ -6,9 +6,8 @@ from psycopg import Connection, sql
 
 from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.store.survey_table import MATCHED_ROLES
 from msacat.catalog.surveys.star_features import StarFeatures
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import MATCHED_ROLES, SurveySpec
 
 FEWEST_STARS = 500
 
@@ -29,7 +28,7 @@ def check_ready(conn: Connection, specs: dict[str, SurveySpec]) -> list[str]:
         )  # fmt: skip
     notes, waiting, empty = [], [], []
     for name, spec in specs.items():
-        if spec.role not in ("photometry", "labels"):
+        if spec.role not in MATCHED_ROLES:
             continue
         if _rows(conn, name) == 0:
             empty.append(name)

@@ -2,7 +2,7 @@
 
 Everything a survey needs (its table, validation, comments, documentation, the model's features)
 derives from this file; nothing else in the code knows a survey by name.
-See docs/survey_files.md for the keys in prose.
+See docs/survey_files.md for the keys in prose; [[columns]] are in survey_column.py.
 """
 
 from __future__ import annotations
@@ -11,49 +11,22 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
+from msacat.catalog.surveys.survey_column import Column, LongInteger, Name, Strict
 
 #: `lookup` is a table kept beside the others (an archive's join table): stored and described, nothing derives from it.
 Role = Literal["reference", "photometry", "spectra", "inputs", "labels", "matches", "lookup"]
 #: roles whose rows are keyed by the reference release's source_id
 OF_THE_REFERENCE = ("reference", "spectra", "inputs", "matches")
+#: roles whose objects are matched to the reference's stars
+MATCHED_ROLES = ("photometry", "labels")
 Quantity = Literal["fe_h", "teff", "logg"]
 #: gaiaxpy's XP spectra cover this; a band whose light lies elsewhere cannot be synthesised from them.
 XP_RANGE_NM = (330.0, 1050.0)
-ColumnType = Literal[
-    "bigint", "integer", "smallint", "double precision", "real", "boolean", "text", "real[55]", "real[343]"
-]
-#: Every way a stored column may be computed from published ones; implemented in catalog/ingest/clean_values.py.
-Transform = Literal[
-    "mjd_to_jyear",  # (mjd) -> Julian year
-    "jd_to_jyear",  # (jd) -> Julian year
-    "mag_from_flux",  # (flux) -> zero_point - 2.5 log10 flux; NULL for flux <= 0
-    "mag_error_from_flux",  # (flux, flux_error) -> 1.0857 flux_error / flux, in quadrature with floor_mag
-    "gaia_id_from_text",  # ("Gaia DR3 123" or "123") -> 123; another release is refused
-    "xp_from_samples",  # (flux[343], flux_error[343]) -> coefficients of `part`
-    "xp_error_from_samples",  # (flux[343], flux_error[343]) -> coefficient errors of `part`
-]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$")]
-
-
-def _beyond_floats(number: int) -> int:
-    """Refuses an integer that a float spells, so that it is taken as that float: the fingerprints in stores are of floats.
-
-    Spelled, not only equal: PostgreSQL keeps the float 2^62, in JSON 4.611686018427388e+18, as 4611686018427388000.
-    """
-    if number in (float(number), int(Decimal(repr(float(number))))):
-        raise ValueError("a float says the same")
-    return number
-
-
-#: an integer of 64 bits that a float would round
-LongInteger = Annotated[int, Field(ge=-(2**63), lt=2**63), AfterValidator(_beyond_floats)]
 _IDS = ("bigint", "integer", "text")  # floating point would round an id of 64 bits to another object's
 _NUMBERS = ("double precision", "real", "bigint", "integer", "smallint")
 #: what the column named under a key may be; under other keys it may be anything
@@ -74,82 +47,6 @@ class SpecClash(ValueError):
     def __init__(self, message: str, *where: str | int) -> None:
         super().__init__(message)
         self.where = where
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Computed(Strict):
-    """How a stored column is computed from published columns (names as in the file)."""
-
-    transform: Transform
-    #: one entry an input; a list in place of a name: other publishers' names for it, the first found is read
-    columns: list[str | Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
-    zero_point: float | None = None
-    floor_mag: float = 0.0
-    part: Literal["bp", "rp"] | None = None
-
-    @model_validator(mode="after")
-    def _has_what_it_needs(self) -> Computed:
-        need = {"mag_from_flux": 1, "mjd_to_jyear": 1, "jd_to_jyear": 1, "gaia_id_from_text": 1}
-        if len(self.columns) != need.get(self.transform, 2):
-            raise ValueError(
-                f"{self.transform} takes {need.get(self.transform, 2)} columns, not {self.columns}"
-            )
-        if self.transform == "mag_from_flux" and self.zero_point is None:
-            raise ValueError("mag_from_flux needs zero_point, the magnitude of flux 1 in the published unit")
-        if self.transform.startswith("xp_") and self.part is None:
-            raise ValueError(f"{self.transform} needs part = 'bp' or 'rp'")
-        return self
-
-    @property
-    def inputs(self) -> list[list[str]]:
-        """The names each input may have, in order of preference."""
-        return [[names] if isinstance(names, str) else names for names in self.columns]
-
-
-class Column(Strict):
-    """One stored column: published name(s) -> ours."""
-
-    name: Name
-    type: ColumnType
-    description: str = Field(min_length=8)
-    published: list[str] = []  # accepted published names, matched without case; [] where `computed` is given
-    computed: Computed | None = None
-    unit: str = ""  # of the stored value; "" = dimensionless or not a quantity
-    published_unit: str | None = None  # where the file's unit differs; the value is converted
-    ucd: str = ""
-    required: bool = False  # a file without this column is refused
-    sentinels: list[LongInteger | float | str] = []  # published values that mean "not measured"
-    range: tuple[float, float] | None = None  # inclusive, of the stored value; outside -> NULL, counted
-    unverified: bool = False  # the published name was not checked on a real file or data-model page
-    source: str = ""  # where an (un)verified name comes from
-
-    @field_validator("unit")
-    @classmethod
-    def _unit_parses(cls, unit: str) -> str:
-        return check_unit(unit)
-
-    @field_validator("published_unit")
-    @classmethod
-    def _published_unit_parses(cls, unit: str | None) -> str | None:
-        return unit if unit is None else check_unit(unit)
-
-    @field_validator("ucd")
-    @classmethod
-    def _ucd_is_known(cls, ucd: str) -> str:
-        return check_ucd(ucd)
-
-    @model_validator(mode="after")
-    def _comes_from_somewhere(self) -> Column:
-        if bool(self.published) == (self.computed is not None):
-            raise ValueError(
-                f"column {self.name}: give either published names or computed, not both or neither"
-            )
-        if self.range is not None and not self.range[0] <= self.range[1]:
-            raise ValueError(f"column {self.name}: range {self.range} is empty")
-        return self
 
 
 class Identifier(Strict):
@@ -368,15 +265,15 @@ class SurveySpec(Strict):
                     )  # fmt: skip
 
     def _role_is_complete(self) -> None:
-        if self.role in ("reference", "photometry", "labels") and self.position is None:
+        if self.role in ("reference", *MATCHED_ROLES) and self.position is None:
             raise SpecClash(f"role {self.role} needs [position]", "role")
         if self.role in OF_THE_REFERENCE and self.id.column != "source_id":
             raise SpecClash(f"role {self.role}: id.column must be source_id", "id", "column")
-        if self.role in ("photometry", "labels", "lookup") and self.id.column == "source_id":
+        if self.role in (*MATCHED_ROLES, "lookup") and self.id.column == "source_id":
             raise SpecClash(
                 "source_id always means Gaia's: name the survey's own id <survey>_id", "id", "column"
             )
-        if self.role in ("photometry", "labels") and self.position and not self.position.match_radius_arcsec:
+        if self.role in MATCHED_ROLES and self.position and not self.position.match_radius_arcsec:
             raise SpecClash(f"role {self.role} needs position.match_radius_arcsec", "position")
         if self.scalars and self.role not in ("reference", "inputs"):
             raise SpecClash("scalars is for roles reference and inputs", "scalars")

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from msacat.catalog.errors import UsageError
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 
 N_HALF = 55
 K = 2 * N_HALF
 HALVES = (slice(0, N_HALF), slice(N_HALF, K))
 #: Stars handled at once: bounds the float64 copies of float32 input (343 x 8 bytes x this = 45 MB).
 CHUNK = 16_384
-_MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10)
 _COLOUR_EQUATION_BAND = "SDSS_Std:u"
 _COLOUR_EQUATION_NEEDS = (_COLOUR_EQUATION_BAND, "SDSS_Std:g", "SDSS_Std:i")
 
@@ -206,7 +206,7 @@ def _magnitude_error(xp_BK: np.ndarray, xp_err_BK: np.ndarray, keys: Sequence[st
     maggies = synthetic_maggies(xp_BK, keys)
     error = synthetic_maggies_error(xp_BK, xp_err_BK, keys)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(maggies > 0, _MAG_PER_RELATIVE_FLUX * error / maggies, np.nan)
+        return np.where(maggies > 0, MAG_PER_RELATIVE_FLUX * error / maggies, np.nan)
 
 
 def _sdss_std_u(xp_BK: np.ndarray, xp_err_BK: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msacat.catalog.surveys.error_units import ONE_68
+
 NMAD = 1.4826
-ONE_68, ONE_95 = 0.994458, 1.959964  # half-widths of the central 68 % and 95 % of a unit normal
 OUTLIER = 0.25  # mag; and of a coefficient's scatter
 INVENTED_SIGMA, INVENTED = 5.0, 0.5  # beyond so many of its own errors, or mag: a hallucination
 BOOTSTRAPS = 100

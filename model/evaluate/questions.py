@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.catalog.xp.xp_operators import synthetic_magnitudes
 from msacat.model.evaluate.evaluation_data import EvaluationData
 from msacat.model.evaluate.guess import Guess
-from msacat.model.evaluate.metrics import ONE_68, ONE_95
 from msacat.model.evaluate.regimes import Case, fe_h_of
 
 #: quantity -> (band whose truth it should meet, GaiaXPy's row)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.evaluate.guess import Guess
-from msacat.model.evaluate.metrics import ONE_68, ONE_95
 from msacat.model.evaluate.regimes import Case, fe_h_of
 
 EDGES_G = np.array([13.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0])

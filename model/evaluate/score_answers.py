@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from msacat.model.evaluate.metrics import ONE_68, ONE_95, Accuracy, accuracy, accuracy_of_spectra, normal_cdf
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
+from msacat.model.evaluate.metrics import Accuracy, accuracy, accuracy_of_spectra, normal_cdf
 from msacat.model.evaluate.questions import Answers, Asked
 from msacat.model.reconstruction_loss import OUTLIER_WIDTH
 

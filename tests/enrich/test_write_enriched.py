@@ -17,6 +17,7 @@ from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, stars_
 from msacat.catalog.enrich.write_enriched import RunRequest, start_run, write_chunks
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
+from msacat.catalog.server.fault_points import ENRICH_POINTS, PUBLISH_POINTS
 from msacat.catalog.store.column_comments import Described
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.star_view import star_features, view_columns
@@ -186,7 +187,7 @@ def test_two_workers_write_each_star_once(made_up, monkeypatch):
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("point", ["enrich.before_ledger", "enrich.before_commit"])
+@pytest.mark.parametrize("point", ENRICH_POINTS)
 def test_killed_writer_leaves_whole_chunks_and_resumes(made_up, point, monkeypatch):
     monkeypatch.setattr("msacat.catalog.enrich.write_enriched.STARS_A_CHUNK", 100)
     with connect(made_up.dsn) as conn:
@@ -211,6 +212,32 @@ def test_killed_writer_leaves_whole_chunks_and_resumes(made_up, point, monkeypat
         publish_run(conn, run_id)
     ids = [i for (i,) in rows(made_up.dsn, "SELECT source_id FROM enriched.magnitudes ORDER BY 1")]
     assert ids == made_up.source_id.tolist()
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", PUBLISH_POINTS)
+def test_killed_publisher_leaves_the_old_views(made_up, point):
+    """The newer run lacks two kinds: its views have other columns, so that they are dropped on the way."""
+    first, second = enrich(made_up.dsn), enrich(made_up.dsn, publish=False, kinds=KINDS[:2])
+    publish = (
+        "import sys\n"
+        "from msacat.catalog.enrich.publish_enriched import publish_run\n"
+        "from msacat.catalog.server.connect import connect\n"
+        "with connect(sys.argv[1]) as conn:\n"
+        "    publish_run(conn, int(sys.argv[2]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", publish, made_up.dsn, str(second)], env=os.environ | {"MSACAT_FAULT": point}
+    )
+    assert done.returncode == -9
+    states = "SELECT run_id, state FROM msacat.runs"
+    assert dict(rows(made_up.dsn, states)) == {first: "published", second: "verified"}
+    shown = "SELECT run_id, metallicity_run_id, count(*) FROM enriched.stars GROUP BY 1, 2"
+    assert rows(made_up.dsn, shown) == [(first, first, len(made_up.source_id))]
+    with connect(made_up.dsn) as conn:
+        assert publish_run(conn, second) == ["magnitudes", "xp_coefficients", "stars"]
+    assert dict(rows(made_up.dsn, states)) == {first: "superseded", second: "published"}
+    assert rows(made_up.dsn, "SELECT DISTINCT run_id FROM enriched.stars") == [(second,)]
 
 
 def test_stop_between_chunks(made_up, monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
 from msacat.catalog.server.connect import connect
 
 FEW = ["--methods", "msacat,median_colour,colour_locus", "--regimes", "survey_hidden_xp_seen,xp_hidden"]
@@ -41,6 +43,22 @@ def test_too_few_stars_for_a_mean_are_said_to_be(store, sky, model_folder, tmp_p
     assert json.loads((tmp_path / "few.json").read_text())
 
 
+def test_arms_and_the_oracle_are_judged_beside_the_rest(store, sky, model_folder, msacat_at):
+    """The arm is the model itself, under another name; the oracle has seen the very stars."""
+    command = ["evaluate", "--sky", sky.folder, "--model", model_folder, "--arm", f"again={model_folder}",
+               "--oracle", sky.folder, "--methods", "msacat,msacat:again,oracle,median_colour",
+               "--regimes", "survey_hidden_xp_seen", "--test-stars", "200", "--json"]  # fmt: skip
+    ended = msacat_at(store, *command)
+    assert ended.code == 0, ended.err
+    nmad: dict[str, dict[str, float]] = {}
+    for r in json.loads(ended.out):
+        if (r["g_bin"], r["against"]) == ("all", "truth"):
+            nmad.setdefault(r["method"], {})[r["quantity"]] = r["nmad"]
+    assert nmad["msacat:again"] == nmad["msacat"]
+    better = [nmad["oracle"][band] < value for band, value in nmad["median_colour"].items()]
+    assert len(better) > 5 and np.mean(better) > 0.8
+
+
 def test_wrong_words(sky, tmp_path, model_folder, msacat_at):
     assert "give one set of stars" in msacat_at(None, "evaluate").err
     assert msacat_at(None, "evaluate", "--sky", sky.folder, "--m67", tmp_path / "x").code == 2
@@ -51,6 +69,8 @@ def test_wrong_words(sky, tmp_path, model_folder, msacat_at):
     assert (
         "no regime called 'all'" in msacat_at(None, "evaluate", "--sky", sky.folder, "--regimes", "all").err
     )
+    unnamed = msacat_at(None, "evaluate", "--sky", sky.folder, "--arm", model_folder)
+    assert unnamed.code == 2 and "NAME=FOLDER" in unnamed.err
     other = msacat_at(None, "evaluate", "--sky", sky.folder, "--model", model_folder, "--seed", "7")
     assert other.code == 2 and "trained on another split" in other.err
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.model.evaluate.metrics import (
-    ONE_68,
-    ONE_95,
     accuracy,
     accuracy_of_spectra,
     nmad,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msacat.model.evaluate.metrics import ONE_68, ONE_95
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.model.evaluate.questions import Answers, Asked
 from msacat.model.evaluate.score_answers import of_observed, score_answers
 from msacat.model.reconstruction_loss import OUTLIER_WIDTH

@@ -14,7 +14,8 @@ from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
 from msacat.catalog.store.star_view import star_features
 from msacat.catalog.store.verify_catalog import verify
 from msacat.catalog.surveys.load_specs import builtin_specs
-from msacat.catalog.surveys.survey_spec import Column, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 N = 20
 ARCSEC = 1 / 3600

@@ -76,6 +76,23 @@ def test_a_cone_is_what_sql_says(reader, source_ids, radius_arcmin):
     assert found == plain and source_ids[100] == found.rows[0][found.columns.index("source_id")]
 
 
+def test_a_cone_round_a_position_of_another_name(trained):
+    """A survey file may call the reference's coordinates as it likes; in the views they are ra and dec."""
+    with connect(trained) as conn:
+        ra, dec = conn.execute("SELECT ra, dec FROM matched.stars LIMIT 1").fetchone()
+        conn.commit()
+        before = [find_cone(conn, ra, dec, radius_arcmin, 100) for radius_arcmin in (30.0, 600.0)]
+        for name in ("ra", "dec"):
+            conn.execute(f"ALTER TABLE survey.gaia_source RENAME {name} TO {name}_icrs")
+            conn.execute(
+                "UPDATE msacat.surveys SET spec = jsonb_set(spec, %s, to_jsonb(%s::text)) WHERE role = 'reference'",
+                [["position", name], f"{name}_icrs"],
+            )
+        conn.commit()
+        assert [find_cone(conn, ra, dec, radius_arcmin, 100) for radius_arcmin in (30.0, 600.0)] == before
+    assert all(found.rows for found in before)
+
+
 def test_a_narrow_cone_is_planned_once(reader, source_ids):
     """However large the table: by its index, whatever the planner believes of a radius it does not know."""
     for star in source_ids[:8]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import uuid
+from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from msacat import migrations
 from msacat.catalog.server.connect import connect, engine
@@ -36,6 +40,13 @@ def tables(dsn: str) -> set[str]:
 
 def test_one_head():
     assert len(ScriptDirectory(str(migrations.FOLDER)).get_heads()) == 1
+
+
+def test_a_developers_alembic_without_a_database_says_so(monkeypatch):
+    repository = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(repository)  # alembic.ini names the folder relative to it
+    with pytest.raises(CommandError, match="MSACAT_SQLALCHEMY_URL names no database"):
+        command.current(Config(repository / "alembic.ini"))
 
 
 def test_up_down_up(empty):

@@ -8,7 +8,8 @@ import pytest
 
 from msacat.catalog.store.register_survey import find_spec, register_survey
 from msacat.catalog.surveys.load_specs import FOLDER, builtin_specs
-from msacat.catalog.surveys.survey_spec import Column, QualityCut, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import QualityCut, SurveySpec
 
 LONG = [2**53 + 1, 2**62 + 1, 2**63 - 1, -(2**62) - 1]
 FLOATS = [0, -1, -9999, 8388608, 2**53, 2**62, -(2**63)]

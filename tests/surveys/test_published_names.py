@@ -15,7 +15,8 @@ from astropy.io import fits
 from astropy.io.votable import parse_single_table
 
 from msacat.catalog.surveys.load_specs import builtin_specs
-from msacat.catalog.surveys.survey_spec import Column, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import SurveySpec
 
 SPECS = builtin_specs()
 XP = "gaia-dpci__GaiaXPy/xp_continuous/"

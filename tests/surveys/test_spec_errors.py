@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.surveys import survey_spec
+from msacat.catalog.surveys import survey_column, survey_spec
 from msacat.catalog.surveys.load_specs import FOLDER, load_spec
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
@@ -178,12 +178,12 @@ def test_the_example_of_the_page_is_a_survey_in_30_lines(tmp_path: Path):
 def test_the_page_explains_every_key():
     page = PAGE.read_text(encoding="utf-8")
     models = (
-        survey_spec.SurveySpec, survey_spec.Identifier, survey_spec.Position, survey_spec.Column,
-        survey_spec.Computed, survey_spec.Band, survey_spec.Label, survey_spec.QualityCut, survey_spec.Matches,
+        survey_spec.SurveySpec, survey_spec.Identifier, survey_spec.Position, survey_column.Column,
+        survey_column.Computed, survey_spec.Band, survey_spec.Label, survey_spec.QualityCut, survey_spec.Matches,
         survey_spec.Spectra,
     )  # fmt: skip
     for model in models:
         for key in model.model_fields:
             assert re.search(rf"[`\[]{key}\b", page) or f"{key} = " in page, f"{model.__name__}.{key}"
-    for transform in survey_spec.Transform.__args__:
+    for transform in survey_column.Transform.__args__:
         assert f"`{transform}`" in page

@@ -10,7 +10,8 @@ import pytest
 
 from msacat.catalog.ingest.compute_columns import jyear_from_mjd, mag_from_flux
 from msacat.catalog.surveys.load_specs import builtin_specs
-from msacat.catalog.surveys.survey_spec import XP_RANGE_NM, Column, SurveySpec
+from msacat.catalog.surveys.survey_column import Column
+from msacat.catalog.surveys.survey_spec import XP_RANGE_NM, SurveySpec
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 from msacat.catalog.xp.xp_operators import coefficients_from_sed, synthetic_magnitudes
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.cells import CellTensors
 from msacat.model.evaluate.guess import Guess, Method
-from msacat.model.evaluate.metrics import ONE_68, ONE_95
 from msacat.model.evaluate.regimes import cases
 from msacat.model.fit_mixture import default_size, enough_passes, fit_mixture
 from msacat.model.mixture_prior import MixturePrior

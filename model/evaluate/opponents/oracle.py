@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.catalog.surveys.star_block import StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.evaluate.guess import Guess, Method
-from msacat.model.evaluate.metrics import ONE_68, ONE_95
 from msacat.model.scale_features import FeatureScaling, fit_scaling
 
 FEWEST_EFFECTIVE = 60.0

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from msacat.catalog.surveys.error_units import ONE_68, ONE_95
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.evaluate.guess import Guess, Method
-from msacat.model.evaluate.metrics import ONE_68, ONE_95
 from msacat.model.predict_stars import StarModel
 from msacat.model.train_autoencoder import train
 from msacat.model.train_config import TrainConfig
