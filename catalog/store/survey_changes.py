@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.surveys.survey_spec import Column, Computed, SurveySpec
+from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, Column, Computed, SurveySpec
 
 #: lists of entries with a name of their own: key -> what one entry is called, and what names it
 ENTRIES = {"columns": ("column", "name"), "bands": ("band", "name"), "labels": ("label", "quantity"),
@@ -41,28 +41,67 @@ def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
             for key in ("column", "bad_if", "value", "character")
             if getattr(cut, key) != getattr(kept, key)
         ]
-        if (cut.removes, cut.bands, cut.labels) != (kept.removes, kept.bands, kept.labels):
-            changes.append(f"quality bit {cut.bit} ({cut.name}) removes something else")
+    changes += _other_removals(old, new)
     changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
-    new_bands = {b.name: b for b in new.bands}
-    for band in old.bands:
-        now_band = new_bands.get(band.name)
-        if now_band is None:
-            refused.append(f"band {band.name} is gone")
-            continue
-        refused += [
-            f"band {band.name}: {key} changed"
-            for key in ("mag", "err", "system")
-            if getattr(band, key) != getattr(now_band, key)
-        ]
-    changes += [f"band {b} added" for b in sorted(new_bands.keys() - {b.name for b in old.bands})]
+    refused += _changed_bands(old, new)
+    changes += [f"band {b} added" for b in sorted({b.name for b in new.bands} - {b.name for b in old.bands})]
     if refused:
         raise UsageError(
             f"survey '{old.name}': version {new.version} would reinterpret stored values:\n  "
             + "\n  ".join(refused),
-            next_step="give the survey a new name, or `msacat forget` it and ingest again",
+            next_step=f"`msacat forget {old.name}`, update, and ingest its files again; or give the survey a new name",
         )
     return changes + _other_changes(old, new)
+
+
+def changes_without_rows(old: SurveySpec, new: SurveySpec) -> list[str]:
+    """Every change to a survey that holds no rows, in words; UsageError for what outlives the rows.
+
+    Bands do, in the runs that imputed them; so do the role and the id, in matched.stars and in match tables.
+    """
+    fixed = ("role", "id", "release") if old.role in OF_THE_REFERENCE else ("role", "id")
+    refused = [f"{key} changed" for key in fixed if getattr(old, key) != getattr(new, key)]
+    refused += _changed_bands(old, new)
+    if refused:
+        raise UsageError(
+            f"survey '{old.name}': version {new.version} changes what a survey keeps for ever:\n  "
+            + "\n  ".join(refused),
+            next_step="give the survey, its id column and its bands new names, and `msacat survey add` it",
+        )
+    changes = _other_removals(old, new)
+    for key, (what, named_by) in ENTRIES.items():
+        before, after = ([getattr(entry, named_by) for entry in getattr(spec, key)] for spec in (old, new))
+        if key != "labels":  # said with the other changes
+            changes += [f"{what} {name} added" for name in after if name not in before]
+            changes += [f"{what} {name} is gone" for name in before if name not in after]
+    return changes + _other_changes(old, new)
+
+
+def _other_removals(old: SurveySpec, new: SurveySpec) -> list[str]:
+    kept = {cut.bit: cut for cut in new.quality}
+    return [
+        f"quality bit {cut.bit} ({cut.name}) removes something else"
+        for cut in old.quality
+        if (now := kept.get(cut.bit))
+        and (cut.removes, cut.bands, cut.labels) != (now.removes, now.bands, now.labels)
+    ]
+
+
+def _changed_bands(old: SurveySpec, new: SurveySpec) -> list[str]:
+    """Bands that are gone, or mean another measurement."""
+    changed: list[str] = []
+    new_bands = {b.name: b for b in new.bands}
+    for band in old.bands:
+        now_band = new_bands.get(band.name)
+        if now_band is None:
+            changed.append(f"band {band.name} is gone")
+            continue
+        changed += [
+            f"band {band.name}: {key} changed"
+            for key in ("mag", "err", "system")
+            if getattr(band, key) != getattr(now_band, key)
+        ]
+    return changed
 
 
 def _meaning(column: Column, key: str) -> object:
@@ -94,7 +133,7 @@ def _changes_of_entries(key: str, was: list[dict], now: list[dict]) -> list[str]
     changes = []
     for name, entry in after.items():
         if name in before:
-            # what a bit removes is said already
+            # what a bit removes is said in other words
             said = ("removes", "bands", "labels") if key == "quality" else ()
             changes += _changed_values(f"{what} {name}: ", before[name], entry, said)
         elif key == "labels":
