@@ -193,26 +193,37 @@ def _delete_rows(conn: Connection, survey: str, file_ids: list[int]) -> int:
     return deleted
 
 
+#: condition on learned.models and msacat.runs: what is built on these files, or may be. Such a one began before a file
+#: of them came in, so that its file_ids do not tell, and ended later, or has not ended
+_BUILT_ON = {
+    "learned.models": "(file_ids && %(ids)s::integer[] OR state <> 'imported' AND "
+    "CASE state WHEN 'training' THEN 'infinity' ELSE finished END > "
+    "(SELECT min(committed) FROM msacat.files WHERE file_id = ANY(%(ids)s)))",
+    "msacat.runs": "(file_ids && %(ids)s::integer[] OR "
+    "CASE state WHEN 'running' THEN 'infinity' ELSE verified END > "
+    "(SELECT min(committed) FROM msacat.files WHERE file_id = ANY(%(ids)s)))",
+}
+
+
 def mark_stale(conn: Connection, file_ids: Sequence[int], reason: str) -> None:
-    """Models and runs built on these files keep their rows and say that they are out of date."""
-    for table in ("learned.models", "msacat.runs"):
-        schema, name = table.split(".")
+    """Models and runs built on these files, which the ledger still holds, keep their rows and say that they are out of date."""
+    for table, built_on in _BUILT_ON.items():
         conn.execute(
-            sql.SQL(
-                "UPDATE {} SET state = 'stale', stale_reason = %s WHERE file_ids && %s::integer[] AND state <> ALL(%s)"
-            ).format(sql.Identifier(schema, name)),
-            [reason, list(file_ids), ["stale", "dropped", "failed"]],
+            f"UPDATE {table} SET state = 'stale', stale_reason = %(reason)s "
+            f"WHERE {built_on} AND state <> ALL(ARRAY['stale', 'dropped', 'failed'])",
+            {"ids": list(file_ids), "reason": reason},
         )
 
 
 def stale_names(conn: Connection, file_ids: Sequence[int]) -> tuple[list[str], list[int]]:
     """Names of the models and numbers of the runs built on these files."""
+    ids = {"ids": list(file_ids)}
     models = conn.execute(
-        "SELECT name FROM learned.models WHERE file_ids && %s::integer[] AND state <> 'failed' ORDER BY name",
-        [list(file_ids)],
+        f"SELECT name FROM learned.models WHERE {_BUILT_ON['learned.models']} AND state <> 'failed' ORDER BY name",
+        ids,
     ).fetchall()
     runs = conn.execute(
-        "SELECT run_id FROM msacat.runs WHERE file_ids && %s::integer[] AND state <> 'dropped' ORDER BY run_id",
-        [list(file_ids)],
+        f"SELECT run_id FROM msacat.runs WHERE {_BUILT_ON['msacat.runs']} AND state <> 'dropped' ORDER BY run_id",
+        ids,
     ).fetchall()
     return [r[0] for r in models], [r[0] for r in runs]

@@ -51,6 +51,50 @@ def test_one_file_by_path_or_number(conn, parts):
     assert again.outcome == "ingested"
 
 
+def test_what_was_at_work_when_the_file_came_in_is_stale_too(conn, gaia_rows, write_csv, ingest):
+    """It began without the file, so that its list of files lacks it, and may have read its rows all the same."""
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=10))
+    ingest("gaia_source", first)
+    models_and_runs(conn, 1)  # neither says when it ended: an older msacat's
+    for name in ("ended before", "ended after", "at work"):
+        conn.execute(
+            "INSERT INTO learned.models (name, state, folder, code_version) VALUES (%s, 'training', '/', '0')",
+            [name],
+        )
+        conn.execute(
+            "INSERT INTO msacat.runs (model_id, state, request, n_stars, code_version) "
+            "SELECT max(model_id), 'running', '{}', 1, '0' FROM learned.models"
+        )
+
+    def end(name: str) -> None:
+        conn.execute("UPDATE learned.models SET state = 'finished', finished = now() WHERE name = %s", [name])
+        conn.execute(
+            "UPDATE msacat.runs SET state = 'published', verified = now() "
+            "WHERE model_id = (SELECT model_id FROM learned.models WHERE name = %s)",
+            [name],
+        )
+        conn.commit()
+
+    end("ended before")
+    ingest("gaia_source", second)
+    end("ended after")
+    conn.execute(
+        "INSERT INTO learned.models (name, state, folder, code_version, finished) "
+        "VALUES ('of another store', 'imported', '/', '0', now())"
+    )
+    conn.commit()
+    [report] = forget(conn, str(second))
+    assert report.models == ["at work", "ended after"] and len(report.runs) == 2
+    stale = "SELECT name FROM learned.models WHERE state = 'stale' ORDER BY 1"
+    assert [name for (name,) in conn.execute(stale)] == report.models
+    stale_runs = "SELECT name FROM learned.models m JOIN msacat.runs r USING (model_id) WHERE r.state = 'stale' ORDER BY 1"
+    assert [name for (name,) in conn.execute(stale_runs)] == report.models
+    conn.execute("UPDATE learned.models SET state = 'training' WHERE name = 'at work'")
+    assert forget(conn, "gaia_source")[0].models.count("at work") == 1
+    conn.execute("UPDATE learned.models SET state = 'training' WHERE name = 'at work'")
+    assert forget(conn, "gaia_source")[0].models == [], "no file, nothing built on it"
+
+
 def test_a_file_that_is_gone_from_disk_can_be_forgotten(conn, parts, monkeypatch):
     monkeypatch.chdir(parts[0].parent)
     parts[0].unlink()
