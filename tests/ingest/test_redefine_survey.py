@@ -70,19 +70,26 @@ def rows(dsn: str, query: str) -> list[tuple]:
         return conn.execute(query).fetchall()
 
 
-def test_a_wrong_range_and_type_are_corrected_once_the_rows_are_forgotten(store, command, version, write_csv):
-    file = write_csv("mine.csv", [{"ID": 1, "RA": 10, "DEC": 10, "MAG": 18.0, "ERR": 0.1}])
-    command("survey", "add", "gaia_source")
+def test_a_wrong_range_and_type_are_corrected_once_the_rows_are_forgotten(
+    store, command, version, write_csv, gaia_rows
+):
+    (star,) = gaia_rows(1)
+    file = write_csv("mine.csv", [{"ID": 1, "RA": star["ra"], "DEC": star["dec"], "MAG": 18.0, "ERR": 0.1}])
+    command("ingest", "gaia_source", write_csv("gaia.csv", [star]))
     command("survey", "add", version(1))
     command("ingest", "mine", file)
-    assert rows(store, "SELECT mag FROM survey.mine") == [(None,)]
+    command("crossmatch", "mine")
+    measured = "SELECT mine_id, mine_m FROM matched.stars"
+    assert rows(store, measured) == [(1, None)]
     corrected = version(2, ("[5.0, 10.0]", "[5.0, 30.0]"), ('"bigint"', '"text"'))
     refused = command("survey", "update", corrected, code=2)
     assert "mag: range changed" in refused and "msacat forget mine" in refused
     command("forget", "mine")
     assert "column mag: range changed" in command("survey", "update", corrected)
+    assert rows(store, measured) == [(None, None)]
     command("ingest", "mine", file)
-    assert rows(store, "SELECT mine_id, mag FROM survey.mine_clean") == [("1", 18.0)]
+    command("crossmatch", "mine")
+    assert rows(store, measured) == [("1", 18.0)]
     command("verify")
 
 
@@ -95,7 +102,10 @@ def test_what_outlives_the_rows_stays(store, command, version):
         (('"mine_id"', '"other_id"'), "id changed"),
     ):
         assert words in command("survey", "update", version(2, change), code=2)
-    with psycopg.connect(store) as conn:
-        conn.execute("CREATE VIEW public.theirs AS SELECT mag FROM survey.mine")
-    assert "view theirs" in command("survey", "update", version(3, ("[5.0, 10.0]", "[5.0, 30.0]")), code=2)
+    for table in ("survey.mine", "matched.mine"):
+        with psycopg.connect(store) as conn:
+            conn.execute(f"CREATE VIEW public.theirs AS SELECT mine_id FROM {table}")
+        assert "view theirs" in command("survey", "update", version(3, ('"bigint"', '"text"')), code=2)
+        with psycopg.connect(store) as conn:
+            conn.execute("DROP VIEW public.theirs")
     assert rows(store, "SELECT version FROM msacat.surveys WHERE name = 'mine'") == [(1,)]
