@@ -61,3 +61,10 @@ def crossmatch(
             for r in reports
         ],
     )  # fmt: skip
+    for r in reports:
+        if r.n_silenced:
+            say(
+                f"{r.dataset}: {r.n_silenced} stars with an object within the radius lie where an archive's table speaks, "
+                "and it names nobody for them: they stay without a match (a table for a selection of stars? ingest it "
+                "for whole patches of sky, docs/crossmatch.md)"
+            )

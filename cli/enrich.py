@@ -76,7 +76,7 @@ def enrich(
         notes = notes_on_matches(conn, registered_specs(conn))
     for note in notes:
         say(note)
-    job = _Job(dsn, found.folder, device)
+    job = _Job(dsn, found.folder, device, run_id)
     kinds = job.load()
     views: list[str] = []
     with resumable(lambda: f"msacat enrich --resume {run_id}" if run_id else None):
@@ -85,7 +85,7 @@ def enrich(
             if resume is None:
                 try:
                     with connect(dsn) as conn:
-                        run_id = start_run(conn, found.model_id, request, kinds)
+                        run_id = start_run(conn, found.model_id, request, kinds, job.features.band_names)
                 except NoStars:
                     if not new:
                         raise
@@ -143,13 +143,14 @@ def _write(job: _Job, workers: int, asked: Callable[[], bool]) -> None:
 class _Job:
     """What one worker process needs; the model is loaded where it is used."""
 
-    def __init__(self, dsn: str | None, folder: Path, device: str) -> None:
+    def __init__(self, dsn: str | None, folder: Path, device: str, run_id: int) -> None:
         self.dsn, self.folder, self.device = dsn, folder, device
-        self.run_id, self.kinds = 0, list[str]()
+        self.run_id, self.kinds = run_id, list[str]()  # 0: the run is not begun yet
         self.request: Any = None  # RunRequest
 
     def load(self) -> list[str]:
-        """Load the model, re-mapped to this store's bands; returns the kinds of output it can give."""
+        """Load the model, re-mapped to the run's bands; returns the kinds of output it can give."""
+        from msacat.catalog.enrich.write_enriched import features_of_run
         from msacat.catalog.server.connect import connect
         from msacat.catalog.store.register_survey import registered_specs
         from msacat.catalog.store.star_view import star_features
@@ -157,6 +158,8 @@ class _Job:
 
         with connect(self.dsn) as conn:
             self.features = star_features(conn, registered_specs(conn))
+            if self.run_id:
+                self.features = features_of_run(conn, self.run_id, self.features)
         self.model = StarModel.load(self.folder, self.device).remap(self.features)
         kinds = ["magnitudes", "embeddings"]
         if self.model.predicts_xp:
@@ -205,8 +208,8 @@ def _worker(
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent passes it on
     torch.set_num_threads(threads)
-    job = _Job(dsn, folder, device)
-    job.run_id, job.request, job.kinds = run_id, request, kinds
+    job = _Job(dsn, folder, device, run_id)
+    job.request, job.kinds = request, kinds
     try:
         with resumable(lambda: None):
             job.load()

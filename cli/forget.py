@@ -49,6 +49,6 @@ def forget(
             say(f"stale now: runs {', '.join(map(str, report.runs))}")
         if report.incomplete:
             say(
-                "these files had skipped rows that were stored from the forgotten ones; forget and ingest them again: "
+                "these files had skipped rows that were stored from the forgotten ones; ingest them again: "
                 + ", ".join(report.incomplete)
             )

@@ -112,7 +112,7 @@ def _print(report, error_follows: bool) -> None:
             say(f"{f.path.rsplit('/', 1)[-1]}: made NULL: {_counts(f.values_nulled)}")
         if f.incomplete:
             say(
-                "these files had skipped rows that the replaced file held; forget and ingest them again: "
+                "these files had skipped rows that the replaced file held; ingest them again: "
                 + ", ".join(f.incomplete)
             )
     for unused, names in _by_unused_columns(report.files).items():

@@ -92,15 +92,16 @@ def update(file: File, dsn: Dsn = None) -> None:
     """Migrate a registered survey to a newer version of its file.
 
     New columns, bands and quality bits are added and every change is listed; what cannot be migrated is refused.
+    A survey without rows, new or after `msacat forget NAME`, may change more: all but its role, id and bands.
     """
+    from msacat.catalog.ingest.redefine_survey import redefine_survey
     from msacat.catalog.server.connect import connect, require_store
-    from msacat.catalog.store.register_survey import update_survey
     from msacat.catalog.surveys.load_specs import load_spec
 
     spec = load_spec(file)
     with connect(dsn) as conn:
         require_store(conn)
-        changes = update_survey(conn, spec)
+        changes = redefine_survey(conn, spec)
     for change in changes or ["nothing to do: this very file is registered"]:
         print_line(f"{spec.name}: {change}")
 

@@ -46,6 +46,8 @@ class CrossmatchReport:
     by_method            matches in the whole table
     n_unmatched          stars with objects within the radius but no match
     how                  'everything', 'what changed' or 'nothing had changed'
+    n_silenced           stars looked at with an object within the radius, where an archive's table speaks and names
+                         nobody for them
     """
 
     dataset: str
@@ -55,6 +57,7 @@ class CrossmatchReport:
     n_unmatched: int = 0
     by_method: dict[str, int] = field(default_factory=dict)
     how: str = "everything"
+    n_silenced: int = 0
     seconds: float = 0.0
 
 
@@ -232,7 +235,7 @@ def _record(
     unmatched = rows.get(None, 0)
     report = CrossmatchReport(
         inputs.spec.name, counted.n_stars, counted.n_objects, sum(by_method.values()), unmatched, by_method,
-        how,
+        how, counted.n_silenced,
     )  # fmt: skip
     conn.execute("DELETE FROM msacat.crossmatches WHERE dataset = %s", [inputs.spec.name])
     conn.execute(

@@ -65,11 +65,16 @@ class MatchRows:
 
 @dataclass
 class Counted:
-    """What was looked at: stars and objects that took part, and the fastest star (mas/yr)."""
+    """What was looked at: stars and objects that took part, the fastest star (mas/yr).
+
+    n_silenced   stars with an object within the radius that positions may not give them: where they lie an archive
+                 speaks, and it names nobody for them
+    """
 
     n_stars: int = 0
     n_objects: int = 0
     max_pm: float = 0.0
+    n_silenced: int = 0
 
 
 @dataclass
@@ -81,6 +86,7 @@ class _Found:
     edge_ids: np.ndarray  # source_ids of stars that may have objects in another stripe too
     n_stars: int
     max_pm: float
+    n_silenced: int
 
 
 def match_whole_sky(
@@ -106,6 +112,7 @@ def match_whole_sky(
             on_progress(number - 1 + len(found) / len(parts), len(stripes), "searching stars" + where)
         counted.n_objects += len(objects)
         counted.n_stars += sum(f.n_stars for f in found)
+        counted.n_silenced += sum(f.n_silenced for f in found)
         counted.max_pm = max([counted.max_pm, *(f.max_pm for f in found)])
         rows = choose_rows([f.pairs for f in found], [f.source_id for f in found], objects)
         at_edge = np.isin(
@@ -142,14 +149,47 @@ def as_stars(arrays: dict[str, np.ndarray]) -> StarPositions:
     return StarPositions(*(arrays[n] for n in ("source_id", "ra", "dec", "pmra", "pmdec", "epoch")))
 
 
-def select_stars(arrays: dict[str, np.ndarray], inputs: CrossmatchInputs, taken: np.ndarray) -> StarPositions:
-    """The stars that positions decide: not where an archive speaks, not in `taken` (sorted source_ids)."""
+def select_stars(
+    arrays: dict[str, np.ndarray], inputs: CrossmatchInputs, taken: np.ndarray
+) -> tuple[StarPositions, StarPositions]:
+    """(stars that positions decide, stars where an archive speaks), without those in `taken` (sorted source_ids)."""
     arrays = on_sky(arrays, inputs.reference_position)
-    skip = inputs.is_covered(arrays["source_id"])
+    covered = inputs.is_covered(arrays["source_id"])
+    free = ~covered
     if len(taken):
         place = np.minimum(np.searchsorted(taken, arrays["source_id"]), len(taken) - 1)
-        skip |= taken[place] == arrays["source_id"]
-    return as_stars({name: a[~skip] for name, a in arrays.items()} if skip.any() else arrays)
+        known = taken[place] == arrays["source_id"]
+        free, covered = free & ~known, covered & ~known
+
+    def those(chosen: np.ndarray) -> StarPositions:
+        return as_stars(arrays if chosen.all() else {name: a[chosen] for name, a in arrays.items()})
+
+    return those(free), those(covered)
+
+
+def near_an_object(search: SkySearch, stars: StarPositions) -> np.ndarray:
+    """source_ids of the stars with an object within the radius."""
+    return stars.source_id[np.unique(search.near(stars).star)]
+
+
+def count_silenced(conn: Connection, inputs: CrossmatchInputs, source_ids: np.ndarray) -> int:
+    """How many of these stars, each of which could have an object, no archive names."""
+    if not len(source_ids):
+        return 0
+    named = [
+        sql.SQL("EXISTS (SELECT FROM {} a WHERE a.source_id = s.source_id)").format(
+            sql.Identifier("survey", archive.name)
+        )
+        for archive in inputs.archives
+    ]
+    row = conn.execute(
+        sql.SQL("SELECT count(*) FROM unnest(%s::bigint[]) s(source_id) WHERE NOT ({})").format(
+            sql.SQL(" OR ").join(named)
+        ),
+        [source_ids.tolist()],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def fastest_pm(arrays: dict[str, np.ndarray]) -> float:
@@ -167,11 +207,12 @@ def _search_part(
     conn: Connection,
     part: tuple[int, int] | None,
 ) -> _Found:
-    pairs, source_ids, edge_ids = [], [none := np.zeros(0, np.int64)], [none]
+    pairs, source_ids, edge_ids, silenced = [], [none := np.zeros(0, np.int64)], [none], [none]
     n_stars = offset = 0
     max_pm = 0.0
     for arrays in query.read(conn, part):
-        stars = select_stars(arrays, inputs, taken)
+        stars, spoken_for = select_stars(arrays, inputs, taken)
+        silenced.append(near_an_object(search, spoken_for))
         n_stars += int(((stars.dec >= stripe[0]) & (stars.dec < stripe[1])).sum())
         max_pm = max(max_pm, fastest_pm(arrays))
         near = search.near(stars)
@@ -183,8 +224,9 @@ def _search_part(
         source_ids.append(source_id)
         edge_ids.append(source_id[(dec < stripe[0] + reach) | (dec >= stripe[1] - reach)])
     return _Found(
-        Pairs.concatenate(pairs), np.concatenate(source_ids), np.concatenate(edge_ids), n_stars, max_pm
-    )
+        Pairs.concatenate(pairs), np.concatenate(source_ids), np.concatenate(edge_ids), n_stars, max_pm,
+        count_silenced(conn, inputs, np.concatenate(silenced)),
+    )  # fmt: skip
 
 
 def choose_rows(pairs: list[Pairs], source_ids: list[np.ndarray], objects: ObjectPositions) -> MatchRows:

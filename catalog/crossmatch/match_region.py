@@ -22,7 +22,9 @@ from msacat.catalog.crossmatch.match_positions import (
     MatchRows,
     as_objects,
     choose_rows,
+    count_silenced,
     fastest_pm,
+    near_an_object,
     select_stars,
 )
 from msacat.catalog.crossmatch.position_queries import (
@@ -142,11 +144,14 @@ def match_inside(
     stars = {name: a[once] for name, a in stars.items()}
     core_ids = stars["source_id"][stars["core"] & ~inputs.is_covered(stars["source_id"])]
     objects = as_objects(inputs, _once_by_id(object_parts))
-    chosen = select_stars(stars, inputs, np.zeros(0, np.int64))
-    pairs = SkySearch(objects, inputs.radius_arcsec).near(chosen)
+    chosen, spoken_for = select_stars(stars, inputs, np.zeros(0, np.int64))
+    search = SkySearch(objects, inputs.radius_arcsec)
+    pairs = search.near(chosen)
     rows = choose_rows([pairs], [chosen.source_id], objects)
     rows = rows.take(np.isin(rows.source_id, core_ids))
-    return rows, core_ids, Counted(len(core_ids), len(objects), region.max_pm)
+    silenced = np.intersect1d(near_an_object(search, spoken_for), stars["source_id"][stars["core"]])
+    n_silenced = count_silenced(conn, inputs, silenced)
+    return rows, core_ids, Counted(len(core_ids), len(objects), region.max_pm, n_silenced)
 
 
 def cell_radius_deg(level: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg import Connection, sql
@@ -50,14 +51,16 @@ class BandInfo:
     system: str
 
 
-def bands_of(conn: Connection) -> list[BandInfo]:
-    """The store's bands in the order of their bits."""
+def bands_of(conn: Connection, names: Collection[str] | None = None) -> list[BandInfo]:
+    """The store's bands, or those of these `names`, in the order of their bits."""
     rows = conn.execute(
         "SELECT b.band, b.bit, s.spec, s.title, b.system, b.mag_column FROM msacat.bands b "
         "JOIN msacat.surveys s ON s.name = b.survey ORDER BY b.bit"
     ).fetchall()
     infos = []
     for band, bit, spec, title, system, mag_column in rows:
+        if names is not None and band not in names:
+            continue
         ucd = next(c["ucd"] for c in spec["columns"] if c["name"] == mag_column)
         infos.append(BandInfo(band, bit, ucd, title, system))
     return infos
@@ -82,9 +85,14 @@ def columns_of(kind: str, bands: list[BandInfo]) -> list[OutputColumn]:
     )
 
 
-def create_run_tables(conn: Connection, run_id: int, kinds: list[str]) -> None:
-    """The run's empty tables, without keys: verification builds them, which also proves uniqueness."""
-    bands = bands_of(conn)
+def create_run_tables(
+    conn: Connection, run_id: int, kinds: list[str], band_names: Collection[str] | None = None
+) -> None:
+    """The run's empty tables, without keys: verification builds them, which also proves uniqueness.
+
+    `band_names` are the run's bands, all of the store's if left out.
+    """
+    bands = bands_of(conn, band_names)
     for kind in kinds:
         table, name = run_table(run_id, kind), table_name(run_id, kind)
         columns = columns_of(kind, bands)

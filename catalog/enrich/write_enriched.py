@@ -10,9 +10,9 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.server.package_version import code_version
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.register_survey import reference_spec
+from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.stream.star_rows import (
     band_bits,
     condition,
@@ -76,9 +77,16 @@ class NoStars(InputRejected):
     """Nothing to enrich."""
 
 
-def start_run(conn: Connection, model_id: int, request: RunRequest, kinds: list[str]) -> int:
+def start_run(
+    conn: Connection,
+    model_id: int,
+    request: RunRequest,
+    kinds: list[str],
+    band_names: Collection[str] | None = None,
+) -> int:
     """Record the run, its chunks and its empty tables; returns run_id. The caller commits.
 
+    `band_names` are those of the features the model predicts, all of the store's if left out.
     Raises NoStars if nothing is to be done, InputRejected if an id is not in the store.
     """
     require_stars(conn)
@@ -119,8 +127,14 @@ def start_run(conn: Connection, model_id: int, request: RunRequest, kinds: list[
         raise NoStars("no star to enrich", found=f"none among {RunRequest.in_words(request.to_json())}",
                       next_step="loosen --where, or leave it out to enrich all")  # fmt: skip
     conn.execute("UPDATE msacat.runs SET n_stars = %s WHERE run_id = %s", [n_stars, run_id])
-    create_run_tables(conn, run_id, kinds)
+    create_run_tables(conn, run_id, kinds, band_names)
     return run_id
+
+
+def features_of_run(conn: Connection, run_id: int, features: StarFeatures) -> StarFeatures:
+    """`features` with the bands of the run's own tables: those of a survey added since it began are not in it."""
+    columns = set(view_columns(conn, "enriched", table_name(run_id, "magnitudes")))
+    return replace(features, bands=tuple(band for band in features.bands if band.name in columns))
 
 
 def write_chunks(
@@ -137,7 +151,8 @@ def write_chunks(
     """Take chunks nobody holds until none is left; returns stars written by this worker.
 
     So many `lanes` have a chunk in work at once, each with its own connection: while the server reads or writes
-    the stars of one, the other's are predicted. `predict` is called from several threads.
+    the stars of one, the other's are predicted. `predict` is called from several threads. The bands of `features`
+    are those of the run's tables (features_of_run).
     Raises Interrupted when `should_stop()` turns true; the chunks in work are rolled back or committed whole.
     """
     worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -191,7 +206,7 @@ class _ChunkWriter:
     ) -> None:
         self.conn, self.run_id, self.features, self.predict = conn, run_id, features, predict
         self.kinds, self.worker = kinds, worker
-        self.columns, self.bands = require_stars(conn), bands_of(conn)
+        self.columns, self.bands = require_stars(conn), bands_of(conn, features.band_names)
         self.chosen = _chosen(conn, run_id, request)
 
     def next_chunk(self) -> int | None:

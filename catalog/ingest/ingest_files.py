@@ -15,17 +15,20 @@ from msacat.catalog.ingest.bind_columns import bind_columns
 from msacat.catalog.ingest.clean_values import Cleaner
 from msacat.catalog.ingest.ingest_ledger import (
     UNREADABLE,
+    LedgerEntry,
     close_entry,
     files_lock,
+    files_that_lack_rows,
     files_that_skipped,
     find_by_content,
     find_by_path,
     find_by_stored_bytes,
     open_entry,
     remove_files,
+    reopen_entry,
     set_content,
 )
-from msacat.catalog.ingest.ingest_report import FileReport, IngestReport
+from msacat.catalog.ingest.ingest_report import FileReport, IngestReport, file_report
 from msacat.catalog.ingest.merge_repeats import merge_staged, staging_table
 from msacat.catalog.ingest.plan_ingest import IngestPlan, plan_ingest
 from msacat.catalog.read.checksums import file_checksums, stored_checksum
@@ -125,7 +128,7 @@ def _each_file(
 
 def _analyze(conn: Connection, plan: IngestPlan, report: IngestReport) -> None:
     """Fresh statistics for the planner, once for all files of the run; the file that made the table made its own."""
-    if any(f.outcome in ("ingested", "replaced") and not f.table_created for f in report.files):
+    if any(f.outcome in ("ingested", "replaced", "completed") and not f.table_created for f in report.files):
         _make_statistics(conn, plan)
         conn.commit()
 
@@ -188,16 +191,21 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
         known, old = (None, None) if content is None else _known(conn, plan, path, content)
         if known is not None:
             return known
+        lacking = old if old is not None and old.content_sha256 == content else None
         lock = advisory_lock(conn, files_lock(spec.name), wait=True, tell=tell, shared=old is None)
         try:
             with lock, conn.transaction():
                 created = register_survey(conn, spec, show=False)
-                incomplete = [] if old is None else files_that_skipped(conn, spec.name, [old])
-                if old is not None:
-                    remove_files(conn, spec.name, [old], f"file replaced: {path.name}")
+                incomplete: list[str] = []
+                if old is not None and lacking is None:
+                    incomplete = files_that_skipped(conn, spec.name, [old.file_id])
+                    remove_files(conn, spec.name, [old.file_id], f"file replaced: {path.name}")
                 with _open(plan, path, checksum=content is None) as source:
                     checksums = (raw, content or raw, n_bytes)
-                    file_id = open_entry(conn, spec, str(path), checksums, source.format, started)
+                    if lacking is not None:
+                        file_id = reopen_entry(conn, spec, lacking)
+                    else:
+                        file_id = open_entry(conn, spec, str(path), checksums, source.format, started)
                     fault_point("ingest.ledger_row")
                     cleaner = _load(conn, plan, path, source, file_id, created, tell)
                     if content is None:
@@ -215,7 +223,8 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                     _make_statistics(conn, plan)
                     # Last, since readers of the view wait from here on.
                     refresh_star_view(conn, registered_specs(conn))
-                close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused)
+                first = lacking.committed if lacking else None
+                close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused, first)
                 fault_point("ingest.before_commit")
         except _KnownContent as same:
             return FileReport(spec.name, str(path), "already there", file_id=same.file_id)
@@ -224,7 +233,8 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                 file_checksums(path)  # a damaged gzip stream is refused as such, not for the garbage it gave
             raise
         fault_point("ingest.committed")
-    report = _report(path, "ingested" if old is None else "replaced", source, cleaner, file_id)
+    outcome = "completed" if lacking else "ingested" if old is None else "replaced"
+    report = file_report(path, outcome, source, cleaner, file_id)
     report.incomplete, report.table_created = incomplete, created
     return report
 
@@ -241,14 +251,14 @@ def _content_of_known(conn: Connection, plan: IngestPlan, path: Path, raw: str) 
     """sha256 of a gzipped file's content where it decides what is done with the file; leaves no transaction open.
 
     None for bytes and a path never seen: then the content is hashed while its rows are read, which spares a
-    second decompression.
+    second decompression. Not where a file lacks rows: this may be it, packed otherwise.
     """
     same = find_by_stored_bytes(conn, plan.spec.name, raw)
-    named_alike = find_by_path(conn, plan.spec.name, str(path))
+    hash_first = find_by_path(conn, plan.spec.name, str(path)) or files_that_lack_rows(conn, plan.spec.name)
     conn.commit()
     if same is not None:
         return same.content_sha256
-    return None if named_alike is None else file_checksums(path)[1]
+    return file_checksums(path)[1] if hash_first else None
 
 
 def _refuse_known_content(
@@ -270,11 +280,16 @@ def _open(plan: IngestPlan, path: Path, checksum: bool = False) -> SurveyFile:
 
 def _known(
     conn: Connection, plan: IngestPlan, path: Path, content: str
-) -> tuple[FileReport | None, int | None]:
-    """(report, None) for bytes already in; (None, file_id to replace or None) otherwise. Leaves no transaction open."""
+) -> tuple[FileReport | None, LedgerEntry | None]:
+    """(report, None) for bytes already in; (None, the file whose rows go or None) otherwise. Leaves no transaction open.
+
+    Such a file has the same path, or the same content and lacks rows.
+    """
     same = find_by_content(conn, plan.spec.name, content)
     old = find_by_path(conn, plan.spec.name, str(path))
     conn.commit()
+    if same is not None and same.lacks_rows:
+        return None, same
     if same is not None:
         return FileReport(plan.spec.name, str(path), "already there", file_id=same.file_id), None
     if old is not None and not plan.replace:
@@ -285,7 +300,7 @@ def _known(
             found=f"sha256 {content[:16]}…",
             next_step="`--replace` removes the old rows and stores these instead",
         )
-    return None, old.file_id if old is not None else None
+    return None, old
 
 
 def _load(
@@ -341,11 +356,13 @@ def _rows_a_batch(cleaner: Cleaner) -> int:
 
 def _rehearse(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
     tell("checksum")
-    known, old = _known(conn, plan, path, file_checksums(path)[1])
+    content = file_checksums(path)[1]
+    known, old = _known(conn, plan, path, content)
     if known is not None:
         return known
     report = rehearse_file(plan, path, tell)
-    report.outcome = "would be ingested" if old is None else "would be replaced"
+    if old is not None:
+        report.outcome = "would be " + ("completed" if old.content_sha256 == content else "replaced")
     return report
 
 
@@ -359,7 +376,7 @@ def rehearse_file(
         cleaner = Cleaner(binding, str(path), plan.reference_release)
         for batch in _cleaned(source, cleaner, 0, tell):
             stored += _bytes_stored(batch)
-    report = _report(path, "would be ingested", source, cleaner)
+    report = file_report(path, "would be ingested", source, cleaner)
     report.bytes_stored = stored
     return report
 
@@ -368,22 +385,3 @@ def _bytes_stored(batch) -> int:
     """Space a batch takes in the table: its values, a row header (24 + 4), array headers, key and Q3C entries (64)."""
     arrays = sum(1 for f in batch.schema if f.type.num_fields)
     return int(batch.nbytes + batch.num_rows * (28 + 64 + 28 * arrays))
-
-
-def _report(
-    path: Path, outcome: str, source: SurveyFile, cleaner: Cleaner, file_id: int | None = None
-) -> FileReport:
-    counts, binding = cleaner.counts, cleaner.binding
-    return FileReport(
-        dataset=binding.spec.name,
-        path=str(path),
-        outcome=outcome,
-        file_id=file_id,
-        format=source.format,
-        rows_read=counts.rows_read,
-        rows_kept=counts.rows_kept,
-        rows_rejected=dict(counts.rejected),
-        values_nulled=dict(counts.nulled),
-        columns_unused=list(binding.unused),
-        columns_absent=list(binding.absent),
-    )

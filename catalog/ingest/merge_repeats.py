@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.ingest.ingest_ledger import ALREADY_STORED, REPEATED
+from msacat.catalog.ingest.ingest_ledger import REPEATED, already_stored_in
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
 
@@ -27,7 +27,7 @@ def staging_table(conn: Connection, spec: SurveySpec) -> sql.Identifier:
 def merge_staged(
     conn: Connection, spec: SurveySpec, staged: sql.Identifier, columns: Sequence[str], path: str
 ) -> dict[str, int]:
-    """Move staged rows into the survey table; returns how many were repeated in the file or already stored.
+    """Move staged rows into the survey table; returns how many were repeated in the file or stored from which other.
 
     Raises InputRejected naming the first id whose content differs, and where the other row came from.
     """
@@ -84,10 +84,13 @@ def merge_staged(
             next_step=f"keep one of the files: `msacat forget {other[0] if other else clash[2]}` takes the other out",
         )
     stored = conn.execute(
-        sql.SQL("DELETE FROM {staged} a USING {table} b WHERE a.{id} = b.{id}").format(**parts)
-    ).rowcount
+        sql.SQL(
+            "WITH known AS (DELETE FROM {staged} a USING {table} b WHERE a.{id} = b.{id} RETURNING b.file_id) "
+            "SELECT file_id, count(*) FROM known GROUP BY 1 ORDER BY 1"
+        ).format(**parts)
+    ).fetchall()
     conn.execute(sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}").format(**parts))
-    return {reason: n for reason, n in ((REPEATED, repeated), (ALREADY_STORED, stored)) if n}
+    return ({REPEATED: repeated} if repeated else {}) | {already_stored_in(i): n for i, n in stored}
 
 
 def _row(alias: str, columns: Sequence[str]) -> sql.Composed:

@@ -36,13 +36,15 @@ def replace_relation(
             ):
                 conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, name)))
             conn.execute(sql.SQL("DROP {} {}").format(sql.SQL(kind), sql.Identifier("survey", spec.name)))
+            for statement in statements:
+                conn.execute(statement)
         except psycopg.errors.DependentObjectsStillExist as error:
             raise UsageError(
-                f"other views stand on survey.{spec.name}",
+                f"other views stand on what msacat made of {spec.name}",
                 found=error.diag.message_detail,
                 next_step="drop them, repeat the command, and make them again",
             ) from error
-        for statement in [*statements, *comments(spec, spec.name), *create_clean_view(spec)]:
+        for statement in [*comments(spec, spec.name), *create_clean_view(spec)]:
             conn.execute(statement)
         conn.execute("UPDATE msacat.surveys SET adopted_from = %s WHERE name = %s", [adopted_from, spec.name])
         refresh_star_view(conn, registered_specs(conn))

@@ -107,6 +107,30 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     and scalars, what a bit removes from the _clean view, changed words, radii and epochs of matching, typical errors.
     Anything that would reinterpret stored values, or take away what matched.stars shows, is refused.
     """
+    old = newer_version(conn, spec)
+    if old is None:
+        return []
+    changes = allowed_changes(old, spec)
+    for column in spec.columns:
+        if column.name not in {c.name for c in old.columns}:
+            conn.execute(
+                sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
+                    sql.Identifier("survey", spec.name), column_definition(spec, column)
+                )
+            )
+    record_version(conn, spec)
+    order = view_columns(conn, "survey", f"{spec.name}_clean")
+    for statement in quality_statistics(spec) + comments(spec, spec.name) + create_clean_view(spec, order):
+        conn.execute(statement)
+    refresh_star_view(conn, registered_specs(conn))
+    return changes
+
+
+def newer_version(conn: Connection, spec: SurveySpec) -> SurveySpec | None:
+    """The registered survey file that `spec` is a newer version of; None if it is `spec` itself.
+
+    Until the caller commits, nobody else registers or updates a survey. Raises UsageError where no update is possible.
+    """
     conn.execute("SELECT pg_advisory_xact_lock(%s)", [REGISTRATION_LOCK])
     row = conn.execute(
         "SELECT spec, adopted_from FROM msacat.surveys WHERE name = %s", [spec.name]
@@ -115,7 +139,7 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
         raise UsageError(f"survey '{spec.name}' is not registered", next_step="`msacat survey add FILE`")
     old = stored_spec(row[0])
     if old.fingerprint == spec.fingerprint:
-        return []
+        return None
     if row[1] is not None:
         raise UsageError(
             f"survey '{spec.name}' is adopted", next_step=f"`msacat forget {spec.name}`, then adopt again"
@@ -125,24 +149,16 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
             f"survey '{spec.name}' changed without a new version",
             expected=f"version > {old.version}", found=f"version = {spec.version}",
         )  # fmt: skip
-    changes = allowed_changes(old, spec)
-    for column in spec.columns:
-        if column.name not in {c.name for c in old.columns}:
-            conn.execute(
-                sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
-                    sql.Identifier("survey", spec.name), column_definition(spec, column)
-                )
-            )
+    return old
+
+
+def record_version(conn: Connection, spec: SurveySpec) -> None:
+    """Write the newer survey file in the place of the registered one; new bands get their bits."""
     conn.execute(
         "UPDATE msacat.surveys SET version = %s, release = %s, title = %s, spec = %s, fingerprint = %s WHERE name = %s",
         [spec.version, spec.release, spec.title, _json(spec), spec.fingerprint, spec.name],
     )
-    order = view_columns(conn, "survey", f"{spec.name}_clean")
-    for statement in quality_statistics(spec) + comments(spec, spec.name) + create_clean_view(spec, order):
-        conn.execute(statement)
     _add_bands(conn, spec)
-    refresh_star_view(conn, registered_specs(conn))
-    return changes
 
 
 def refresh_views(conn: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from psycopg import Connection
 
 from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state
 from msacat.catalog.enrich.enriched_tables import SHOWN
+from msacat.catalog.ingest.ingest_ledger import files_that_lack_rows
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.surveys.survey_spec import MATCHED_ROLES
 
@@ -101,7 +103,11 @@ def store_status(conn: Connection) -> StoreStatus:
             "JOIN learned.models m USING (model_id) WHERE r.state <> 'dropped' ORDER BY 1"
         )
     ]
-    return StoreStatus(surveys, models, runs, _next_step(surveys, models, runs, _enrich_again(conn)))
+    lacking = files_that_lack_rows(conn)
+    complete = f"msacat ingest {lacking[0][1]} {shlex.quote(lacking[0][2])}" if lacking else None
+    return StoreStatus(
+        surveys, models, runs, complete or _next_step(surveys, models, runs, _enrich_again(conn))
+    )
 
 
 def _enrich_again(conn: Connection) -> str | None:

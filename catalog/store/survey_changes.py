@@ -7,7 +7,7 @@ from typing import Any
 
 from msacat.catalog.errors import UsageError
 from msacat.catalog.surveys.survey_column import Column, Computed
-from msacat.catalog.surveys.survey_spec import SurveySpec
+from msacat.catalog.surveys.survey_spec import OF_THE_REFERENCE, SurveySpec
 
 #: lists of entries with a name of their own: key -> what one entry is called, and what names it
 ENTRIES = {"columns": ("column", "name"), "bands": ("band", "name"), "labels": ("label", "quantity"),
@@ -21,9 +21,9 @@ def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
     """Every change from `old` to `new`, in words; UsageError if one would reinterpret stored values."""
     changes: list[str] = []
     refused: list[str] = []
-    fixed = ("role", "id", "release", "matches", "spectra")
+    fixed = ("role", "release", "matches", "spectra")
     refused += [f"{key} changed" for key in fixed if getattr(old, key) != getattr(new, key)]
-    refused += _of_position(old, new)
+    refused += _of_id(old, new) + _of_position(old, new)
     for column in old.columns:
         try:
             now = new.column(column.name)
@@ -46,12 +46,10 @@ def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
             for key in ("column", "bad_if", "value", "character")
             if getattr(cut, key) != getattr(kept, key)
         ]
-        if (cut.removes, cut.bands, cut.labels) != (kept.removes, kept.bands, kept.labels):
-            changes.append(f"quality bit {cut.bit} ({cut.name}) removes something else")
+    changes += _other_removals(old, new)
     changes += [f"quality bit {b} added" for b in new_bits if b not in {q.bit for q in old.quality}]
-    old_bands, new_bands = ({b.name: b for b in s.bands} for s in (old, new))
-    refused += _gone_or_changed("band", old_bands, new_bands, ("mag", "err", "system"))
-    changes += [f"band {b} added" for b in sorted(new_bands.keys() - old_bands.keys())]
+    refused += _gone_or_changed_bands(old, new)
+    changes += [f"band {b} added" for b in sorted({b.name for b in new.bands} - {b.name for b in old.bands})]
     old_labels, new_labels = ({x.quantity: x for x in s.labels} for s in (old, new))
     refused += _gone_or_changed("label", old_labels, new_labels, ("value", "err"))
     refused += [f"scalar {name} is gone" for name in old.scalars if name not in new.scalars]
@@ -59,9 +57,7 @@ def allowed_changes(old: SurveySpec, new: SurveySpec) -> list[str]:
         raise UsageError(
             f"survey '{old.name}': version {new.version} would reinterpret stored values:\n  "
             + "\n  ".join(refused),
-            next_step="begin another store: a store has one reference for ever"
-            if old.role == "reference"
-            else "add it as another survey: a new name, and new names for what matched.stars shows of it",
+            next_step=f"`msacat forget {old.name}`, update, and ingest its files again; or give the survey a new name",
         )
     return changes + _other_changes(old, new)
 
@@ -81,12 +77,57 @@ def _gone_or_changed(
     return refused
 
 
+def _gone_or_changed_bands(old: SurveySpec, new: SurveySpec) -> list[str]:
+    before, after = ({band.name: band for band in spec.bands} for spec in (old, new))
+    return _gone_or_changed("band", before, after, ("mag", "err", "system"))
+
+
+def _of_id(old: SurveySpec, new: SurveySpec) -> list[str]:
+    """What of [id] changed, but for `best_by`, which only chooses among rows that stay."""
+    return [
+        f"id.{key} changed" for key in ("column", "unique") if getattr(old.id, key) != getattr(new.id, key)
+    ]
+
+
 def _of_position(old: SurveySpec, new: SurveySpec) -> list[str]:
     """What of [position] reinterprets stored positions; the epoch of the reference is that of its release."""
     free = OF_THE_CROSSMATCH if old.role != "reference" else ("match_radius_arcsec",)
     was, now = (s.position.model_dump() if s.position else {} for s in (old, new))
     keys = [key for key in {**was, **now} if key not in free]
     return [f"position.{key} changed" for key in keys if was.get(key) != now.get(key)]
+
+
+def changes_without_rows(old: SurveySpec, new: SurveySpec) -> list[str]:
+    """Every change to a survey that holds no rows, in words; UsageError for what outlives the rows.
+
+    Bands do, in the runs that imputed them; so do the role and the id, in matched.stars and in match tables.
+    """
+    fixed = ("role", "release") if old.role in OF_THE_REFERENCE else ("role",)
+    refused = [f"{key} changed" for key in fixed if getattr(old, key) != getattr(new, key)] + _of_id(old, new)
+    refused += _gone_or_changed_bands(old, new)
+    if refused:
+        raise UsageError(
+            f"survey '{old.name}': version {new.version} changes what a survey keeps for ever:\n  "
+            + "\n  ".join(refused),
+            next_step="give the survey, its id column and its bands new names, and `msacat survey add` it",
+        )
+    changes = _other_removals(old, new)
+    for key, (what, named_by) in ENTRIES.items():
+        before, after = ([getattr(entry, named_by) for entry in getattr(spec, key)] for spec in (old, new))
+        if key != "labels":  # said with the other changes
+            changes += [f"{what} {name} added" for name in after if name not in before]
+            changes += [f"{what} {name} is gone" for name in before if name not in after]
+    return changes + _other_changes(old, new)
+
+
+def _other_removals(old: SurveySpec, new: SurveySpec) -> list[str]:
+    kept = {cut.bit: cut for cut in new.quality}
+    return [
+        f"quality bit {cut.bit} ({cut.name}) removes something else"
+        for cut in old.quality
+        if (now := kept.get(cut.bit))
+        and (cut.removes, cut.bands, cut.labels) != (now.removes, now.bands, now.labels)
+    ]
 
 
 def _meaning(column: Column, key: str) -> object:
@@ -118,7 +159,7 @@ def _changes_of_entries(key: str, was: list[dict], now: list[dict]) -> list[str]
     changes = []
     for name, entry in after.items():
         if name in before:
-            # what a bit removes is said already
+            # what a bit removes is said in other words
             said = ("removes", "bands", "labels") if key == "quality" else ()
             changes += _changed_values(f"{what} {name}: ", before[name], entry, said)
         elif key == "labels":

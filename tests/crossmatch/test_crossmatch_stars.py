@@ -351,6 +351,31 @@ def test_an_archive_s_file_speaks_for_the_cells_it_has_pairs_in(conn, monkeypatc
     assert found == {"paired": "best_neighbour", "between": "position", "last": "best_neighbour"}
 
 
+@pytest.mark.parametrize("by_region", [False, True])
+def test_stars_that_a_table_for_a_selection_silences_are_counted(
+    store, conn, monkeypatch, msacat_at, by_region
+):
+    """One pair makes the archive speak for its whole cell: the other stars there get none of the objects beside them."""
+    monkeypatch.setattr(match_region, "ROWS_A_CONE_COSTS", 0)
+    ids = {"selected": 0, "left out": 1, "in another cell": 2**43}
+    objects = [{"twomass_id": name, "ra": 50.0 + i / 100, "dec": 0.0} for i, name in enumerate(ids)]
+    lonely = still(2, 50.1, 0.0)  # in the cell too, without an object
+    add_file(
+        conn, "gaia_source", [still(i, 50.0 + n / 100, 0.0) for n, i in enumerate(ids.values())] + [lonely]
+    )
+    add_file(conn, "twomass_psc", objects[:1])
+    add_file(conn, "tmass_psc_xsc_best_neighbour", [{"source_id": 0, "original_ext_source_id": "selected"}])
+    if by_region:
+        assert crossmatch(conn, "twomass_psc").n_silenced == 0
+    near_the_selected = {"twomass_id": "second of a pair", "ra": 50.0, "dec": 0.5 / 3600}
+    add_file(conn, "twomass_psc", [*objects[1:], near_the_selected])
+    conn.commit()
+    ended = msacat_at(store, "crossmatch", "twomass_psc")
+    assert ended.code == 0 and ("what changed" in ended.out) == by_region
+    assert "twomass_psc: 1 stars with an object" in ended.err and "for whole patches of sky" in ended.err
+    assert crossmatch(conn, "twomass_psc", restart=True).by_method == {"best_neighbour": 1, "position": 1}
+
+
 def test_an_object_that_names_its_star_is_no_other_star_s_best_neighbour(conn):
     """A survey with both: its own word comes first, and its object is given to one star only."""
     twomass = builtin_specs()["twomass_psc"].model_dump()

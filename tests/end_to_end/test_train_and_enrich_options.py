@@ -9,6 +9,9 @@ import psycopg
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from msacat.catalog.enrich.write_enriched import RunRequest, start_run
+from msacat.catalog.server.connect import connect
+
 KINDS = ("magnitudes", "xp_coefficients", "embeddings", "metallicities")
 
 
@@ -124,6 +127,18 @@ def test_enrich_new_stars_only(run, trained, tmp_path, msacat_at):
     assert new["rows"] == dict.fromkeys(KINDS, 100)
     assert dict(rows(trained, "SELECT run_id, count(*) FROM enriched.stars GROUP BY 1")) == {
         1: 2500, new["run_id"]: 100}  # fmt: skip
+
+
+def test_a_run_is_resumed_without_the_bands_of_a_survey_added_since(run, trained, msacat_at):
+    with connect(trained) as conn:
+        ((model_id,),) = conn.execute("SELECT model_id FROM learned.models").fetchall()
+        run_id = start_run(conn, model_id, RunRequest(), list(KINDS))
+    run("survey", "add", "lsst")
+    assert run("enrich", "--resume", run_id, "--json")["rows"] == dict.fromkeys(KINDS, 2500)
+    bands = "SELECT sum(1::bigint << bit) FROM msacat.bands WHERE survey = 'lsst'"
+    assert rows(
+        trained, f"SELECT count(*) FROM enriched.magnitudes WHERE no_support & ({bands})::bigint = ({bands})"
+    ) == [(2500,)]
 
 
 def test_what_enrich_leaves_out_for_want_of_matches_is_said(run, trained, tmp_path, msacat_at):

@@ -14,15 +14,16 @@ import pytest
 from psycopg import sql
 
 from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, stars_view_aside, verify_run
-from msacat.catalog.enrich.write_enriched import RunRequest, start_run, write_chunks
+from msacat.catalog.enrich.write_enriched import RunRequest, features_of_run, start_run, write_chunks
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.catalog.server.connect import connect
 from msacat.catalog.server.fault_points import ENRICH_POINTS, PUBLISH_POINTS
 from msacat.catalog.store.column_comments import Described
-from msacat.catalog.store.register_survey import registered_specs
+from msacat.catalog.store.register_survey import register_survey, registered_specs
 from msacat.catalog.store.star_view import star_features, view_columns
 from msacat.catalog.store.verify_catalog import verify
 from msacat.catalog.surveys.star_block import StarBlock
+from msacat.catalog.surveys.survey_spec import SurveySpec
 from msacat.catalog.surveys.units_and_ucds import check_ucd, check_unit
 
 KINDS = ["magnitudes", "xp_coefficients", "embeddings", "metallicities"]
@@ -83,7 +84,7 @@ def write(
     dsn: str, run_id: int, request: RunRequest | None = None, kinds=KINDS, predict=colour_predictor, **more
 ) -> int:
     with connect(dsn) as conn:
-        features = star_features(conn, registered_specs(conn))
+        features = features_of_run(conn, run_id, star_features(conn, registered_specs(conn)))
     return write_chunks(dsn, run_id, request or RunRequest(), features, predict, kinds, **more)
 
 
@@ -249,6 +250,48 @@ def test_stop_between_chunks(made_up, monkeypatch):
         write(made_up.dsn, run_id, should_stop=lambda: next(answers))
     assert rows(made_up.dsn, "SELECT count(*) FROM msacat.run_chunks WHERE done") == [(2,)]
     assert write(made_up.dsn, run_id) == len(made_up.source_id) - 200
+
+
+def test_a_survey_added_meanwhile_does_not_touch_a_run(made_up, monkeypatch):
+    """Its bands are in no table of the run: neither of one that is at work, nor of one that is resumed."""
+    monkeypatch.setattr("msacat.catalog.enrich.write_enriched.STARS_A_CHUNK", 100)
+    with connect(made_up.dsn) as conn:
+        features = star_features(conn, registered_specs(conn))
+
+    def add_survey(name: str) -> None:
+        with connect(made_up.dsn) as conn:
+            like = registered_specs(conn)["phot_made_up"].model_dump()
+            columns = [like["columns"][0] | {"name": f"{name}_id"}, *like["columns"][1:]]
+            bands = [band | {"name": f"{name}_{band['mag']}"} for band in like["bands"]]
+            its_own = {
+                "name": name,
+                "columns": columns,
+                "id": {"column": f"{name}_id"},
+                "bands": bands,
+                "quality": [],
+            }
+            register_survey(conn, SurveySpec.model_validate(like | its_own))
+
+    add_survey("before_the_run")
+    with connect(made_up.dsn) as conn:
+        run_id = start_run(conn, a_model(made_up.dsn), RunRequest(), KINDS, features.band_names)
+    add_survey("before_the_lanes")
+    answers = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        write_chunks(made_up.dsn, run_id, RunRequest(), features, colour_predictor, KINDS,
+                     should_stop=lambda: next(answers), lanes=1)  # fmt: skip
+    add_survey("before_the_rest")
+    assert write(made_up.dsn, run_id) == len(made_up.source_id) - 200
+    with connect(made_up.dsn) as conn:
+        verify_run(conn, run_id)
+        publish_run(conn, run_id)
+        assert "before_the_run_u" not in view_columns(conn, "enriched", f"r{run_id}_magnitudes")
+    [(n, n_unknown)] = rows(
+        made_up.dsn,
+        "SELECT count(*), count(*) FILTER (WHERE (no_support >> b.bit) & 1 = 1) FROM enriched.magnitudes, msacat.bands b "
+        "WHERE b.band = 'before_the_rest_z'",
+    )
+    assert n == n_unknown == len(made_up.source_id)
 
 
 def test_a_dropped_run_is_written_no_further(made_up, monkeypatch):

@@ -6,8 +6,9 @@ import pytest
 
 from msacat.catalog.errors import StoreLocked, UsageError
 from msacat.catalog.ingest.forget_files import forget
-from msacat.catalog.ingest.ingest_files import plan_ingest, run_ingest
+from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
 from msacat.catalog.server.connect import connect
+from msacat.catalog.store.store_status import store_status
 from msacat.catalog.store.verify_catalog import verify
 
 
@@ -50,6 +51,50 @@ def test_one_file_by_path_or_number(conn, parts):
     assert again.outcome == "ingested"
 
 
+def test_what_was_at_work_when_the_file_came_in_is_stale_too(conn, gaia_rows, write_csv, ingest):
+    """It began without the file, so that its list of files lacks it, and may have read its rows all the same."""
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=10))
+    ingest("gaia_source", first)
+    models_and_runs(conn, 1)  # neither says when it ended: an older msacat's
+    for name in ("ended before", "ended after", "at work"):
+        conn.execute(
+            "INSERT INTO learned.models (name, state, folder, code_version) VALUES (%s, 'training', '/', '0')",
+            [name],
+        )
+        conn.execute(
+            "INSERT INTO msacat.runs (model_id, state, request, n_stars, code_version) "
+            "SELECT max(model_id), 'running', '{}', 1, '0' FROM learned.models"
+        )
+
+    def end(name: str) -> None:
+        conn.execute("UPDATE learned.models SET state = 'finished', finished = now() WHERE name = %s", [name])
+        conn.execute(
+            "UPDATE msacat.runs SET state = 'published', verified = now() "
+            "WHERE model_id = (SELECT model_id FROM learned.models WHERE name = %s)",
+            [name],
+        )
+        conn.commit()
+
+    end("ended before")
+    ingest("gaia_source", second)
+    end("ended after")
+    conn.execute(
+        "INSERT INTO learned.models (name, state, folder, code_version, finished) "
+        "VALUES ('of another store', 'imported', '/', '0', now())"
+    )
+    conn.commit()
+    [report] = forget(conn, str(second))
+    assert report.models == ["at work", "ended after"] and len(report.runs) == 2
+    stale = "SELECT name FROM learned.models WHERE state = 'stale' ORDER BY 1"
+    assert [name for (name,) in conn.execute(stale)] == report.models
+    stale_runs = "SELECT name FROM learned.models m JOIN msacat.runs r USING (model_id) WHERE r.state = 'stale' ORDER BY 1"
+    assert [name for (name,) in conn.execute(stale_runs)] == report.models
+    conn.execute("UPDATE learned.models SET state = 'training' WHERE name = 'at work'")
+    assert forget(conn, "gaia_source")[0].models.count("at work") == 1
+    conn.execute("UPDATE learned.models SET state = 'training' WHERE name = 'at work'")
+    assert forget(conn, "gaia_source")[0].models == [], "no file, nothing built on it"
+
+
 def test_a_file_that_is_gone_from_disk_can_be_forgotten(conn, parts, monkeypatch):
     monkeypatch.chdir(parts[0].parent)
     parts[0].unlink()
@@ -76,6 +121,67 @@ def test_files_that_had_skipped_the_forgotten_rows_are_named(conn, gaia_rows, wr
     run_ingest(conn, plan_ingest(conn, "gaia_source", [first, second]))
     [report] = forget(conn, str(first))
     assert report.incomplete == [str(second)]
+
+
+def not_passed(conn) -> str:
+    return " ".join(r.description for r in verify(conn) if not r.passed)
+
+
+@pytest.mark.parametrize("name", ["b.csv", "b.csv.gz"])
+def test_rows_that_went_with_a_forgotten_file_come_back(conn, gaia_rows, write_csv, ingest, digest, name):
+    """b.csv repeats rows of a.csv and of c.csv; only the former go."""
+    first, third = write_csv("a.csv", gaia_rows(5)), write_csv("c.csv", gaia_rows(3, start=8))
+    second = write_csv(name, gaia_rows(6, start=4))
+    ingest("gaia_source", first, third, second)
+    ids = {path: i for i, path in conn.execute("SELECT file_id, path FROM msacat.files")}
+    models_and_runs(conn, ids[str(second)])
+    whole = digest(conn, "gaia_source")
+    assert not_passed(conn) == ""
+    [report] = forget(conn, str(first))
+    assert report.incomplete == [str(second)]
+    assert "up to 2 rows of" in not_passed(conn) and f"`msacat ingest gaia_source {second}`" in not_passed(
+        conn
+    )
+    assert store_status(conn).next_step == f"msacat ingest gaia_source {second}"
+    assert (
+        rehearse_ingest(conn, plan_ingest(conn, "gaia_source", [second])).files[0].outcome
+        == "would be completed"
+    )
+    repacked = write_csv("again.csv.gz", gaia_rows(6, start=4))
+    [again] = ingest("gaia_source", repacked).files
+    assert (again.outcome, again.rows_kept, again.rows_rejected) == ("completed", 4, {"already stored": 2})
+    assert again.file_id == ids[str(second)]
+    assert not_passed(conn) == "" and store_status(conn).next_step.startswith("msacat query")
+    assert dict(conn.execute("SELECT name, state FROM learned.models")) == {
+        f"model{again.file_id}": "finished"
+    }
+    assert ingest("gaia_source", second).files[0].outcome == "already there"
+    ingest("gaia_source", first)
+    assert digest(conn, "gaia_source") == whole
+    [report] = forget(conn, str(third))
+    assert report.incomplete == [str(second)]
+
+
+def test_rows_that_went_with_a_replaced_file_come_back(conn, gaia_rows, write_csv, ingest):
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=4))
+    ingest("gaia_source", first, second)
+    first = write_csv("a.csv", gaia_rows(1))
+    [replaced] = ingest("gaia_source", first, replace=True).files
+    assert replaced.incomplete == [str(second)] and str(second) in not_passed(conn)
+    assert ingest("gaia_source", second).files[0].rows_kept == 5
+    assert not_passed(conn) == "" and conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (
+        6,
+    )
+
+
+def test_an_older_ledger_does_not_say_which_file_held_the_rows(conn, gaia_rows, write_csv, ingest):
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=4))
+    ingest("gaia_source", first, second)
+    conn.execute(
+        "UPDATE msacat.files SET rows_rejected = '{\"already stored\": 2}' WHERE path = %s", [str(second)]
+    )
+    assert forget(conn, str(first))[0].incomplete == [str(second)]
+    assert "up to 2 rows of" in not_passed(conn)
 
 
 def test_nothing_is_forgotten_while_a_file_comes_in(conn, store, gaia_rows, write_csv):
