@@ -88,7 +88,7 @@ def check_q3c(conn: psycopg.Connection) -> Check:
     if not _one(conn, "SELECT count(*) FROM pg_available_extensions WHERE name = 'q3c'"):
         mend = f"on the server: {apt_install(f'postgresql-{major}-q3c')}; then as a superuser: {create}"
         return Check(name, "fault", f"not installed for the server's PostgreSQL {major}", mend, True)
-    is_superuser = _one(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    is_superuser = _one(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
     mend = "msacat db upgrade" if is_superuser else f"as a superuser: {create}"
     return Check(name, "fault", f"not in the database {database!r}", mend, True)
 
@@ -123,6 +123,7 @@ def check_rights(conn: psycopg.Connection) -> Iterator[Check]:
     else:
         yield Check(name, "ok", f"role {role}")
     yield from check_ownership(conn, role, database)
+    yield from check_one_owner(conn, database)
 
 
 def check_ownership(conn: psycopg.Connection, role: str, database: str) -> Iterator[Check]:
@@ -145,6 +146,31 @@ def check_ownership(conn: psycopg.Connection, role: str, database: str) -> Itera
     if not any(is_superuser for _, is_superuser in owners):  # a superuser's rights are not to be given away
         mend += f"; or as a superuser: psql -d {database} -c 'GRANT {names} TO {role}'"
     yield Check("right to write the store", "fault", found, mend, True)
+
+
+def check_one_owner(conn: psycopg.Connection, database: str) -> Iterator[Check]:
+    """What another role made in the store is closed to its owner, and so are the views over it."""
+    strays = conn.execute(
+        "WITH things AS ("
+        " SELECT 'TABLE' AS kind, relnamespace AS schema, relname AS name, relowner AS owner FROM pg_class"
+        "  WHERE relkind IN ('r', 'p', 'v', 'm')"
+        " UNION ALL SELECT 'STATISTICS', stxnamespace, stxname, stxowner FROM pg_statistic_ext) "
+        "SELECT format('ALTER %%s %%I.%%I OWNER TO %%I', t.kind, n.nspname, t.name, o.rolname), "
+        " quote_ident(o.rolname), quote_ident(r.rolname) "
+        "FROM things AS t JOIN pg_namespace AS n ON n.oid = t.schema JOIN pg_roles AS r ON r.oid = t.owner "
+        "JOIN pg_namespace AS m ON m.nspname = 'msacat' JOIN pg_roles AS o ON o.oid = m.nspowner "
+        "WHERE n.nspname = ANY(%s) AND t.owner <> m.nspowner ORDER BY n.nspname, t.name, t.kind",
+        [list(SCHEMAS)],
+    ).fetchall()
+    if not strays:
+        return
+    owner, others = strays[0][1], sorted({other for _, _, other in strays})
+    found = f"{len(strays)} tables and views belong to {', '.join(others)}, not to the store's owner {owner}"
+    # REASSIGN OWNED would take along what those roles own elsewhere, and refuses the server's first superuser.
+    commands = "; ".join(command for command, _, _ in strays)
+    yield Check(
+        "owner of the store", "fault", found, f"as a superuser: psql -d {database} -c '{commands}'", True
+    )
 
 
 def check_schema(conn: psycopg.Connection) -> Check:
