@@ -28,6 +28,7 @@ from msacat.catalog.enrich.enriched_tables import (
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.store.column_comments import Described, comment_on_column
+from msacat.catalog.store.hold_views import hold_views
 from msacat.catalog.store.star_view import view_columns
 
 OURS = "Made by msacat:"
@@ -138,6 +139,7 @@ def stars_view_aside(conn: Connection) -> Iterator[None]:
 
 def recreate_views(conn: Connection) -> list[str]:
     """The five views over the published runs, newest first; those without any data disappear."""
+    hold_views(conn, ("enriched", "stars"))
     published = [
         run for (run,) in conn.execute(
             f"SELECT run_id FROM msacat.runs WHERE {SHOWN} ORDER BY published DESC, run_id DESC"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import UsageError
+from msacat.catalog.store.hold_views import hold_views
 from msacat.catalog.store.star_view import refresh_star_view, view_columns
 from msacat.catalog.store.survey_changes import allowed_changes
 from msacat.catalog.store.survey_table import (
@@ -127,6 +129,7 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
             expected=f"version > {old.version}", found=f"version = {spec.version}",
         )  # fmt: skip
     changes = allowed_changes(old, spec)
+    _hold_star_views(conn, [spec])
     for column in spec.columns:
         if column.name not in {c.name for c in old.columns}:
             conn.execute(
@@ -149,11 +152,18 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
 def refresh_views(conn: Connection) -> None:
     """Make every survey's _clean view and matched.stars anew: views follow a renamed table by its oid, not its name."""
     specs = registered_specs(conn)
+    hold_views(conn, ("enriched", "stars"))  # made anew by the caller afterwards
+    _hold_star_views(conn, specs.values())
     for spec in specs.values():
         order = view_columns(conn, "survey", f"{spec.name}_clean")
         for statement in create_clean_view(spec, order):
             conn.execute(statement)
     refresh_star_view(conn, specs)
+
+
+def _hold_star_views(conn: Connection, changed: Iterable[SurveySpec]) -> None:
+    cleaned = [("survey", f"{spec.name}_clean") for spec in changed]
+    hold_views(conn, ("matched", "stars"), ("survey", "xp_spectra"), *cleaned)
 
 
 def _is_new(conn: Connection, spec: SurveySpec) -> bool:
