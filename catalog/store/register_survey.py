@@ -180,7 +180,24 @@ def _is_new(conn: Connection, spec: SurveySpec) -> bool:
         )  # fmt: skip
     if spec.role == "reference" and (other := reference_spec(conn)):
         raise UsageError(f"this store's reference is '{other.name}'; it has one for ever")
+    _require_free_names(conn, spec)
     return True
+
+
+def _require_free_names(conn: Connection, spec: SurveySpec) -> None:
+    """Of another survey's views and indexes too, such as a survey called <other>_clean."""
+    wanted = [f"{spec.name}{suffix}" for suffix in ("", "_clean", "_q3c", "_file_id")]
+    taken = conn.execute(
+        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE (n.nspname = 'survey' AND c.relname = ANY(%s)) OR (n.nspname = 'matched' AND c.relname = %s) ORDER BY 1",
+        [wanted, spec.name],
+    ).fetchall()
+    if taken:
+        raise UsageError(
+            f"survey '{spec.name}' cannot have its tables: these names are taken",
+            found=", ".join(name for (name,) in taken),
+            next_step="give the survey another name, or rename what is there if it is yours",
+        )
 
 
 def _record(conn: Connection, spec: SurveySpec, adopted_from: str | None = None) -> None:

@@ -40,6 +40,8 @@ Transform = Literal[
     "xp_error_from_samples",  # (flux[343], flux_error[343]) -> coefficient errors of `part`
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$")]
+#: matched.stars and survey.xp_spectra are views over all surveys
+VIEWS_OVER_ALL = ("stars", "xp_spectra")
 
 
 def _beyond_floats(number: int) -> int:
@@ -297,6 +299,8 @@ class SurveySpec(Strict):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> SurveySpec:
+        if self.name in VIEWS_OVER_ALL:
+            raise SpecClash(f"survey name {self.name} is msacat's own", "name")
         names = [c.name for c in self.columns]
         _no_repeats("column", "columns", "name", names)
         _no_repeats("band", "bands", "name", [b.name for b in self.bands])
