@@ -165,12 +165,20 @@ def condition(conn: Connection, where: str | None) -> sql.Composable:
     """
     if where is None:
         return sql.SQL("true")
-    query = sql.SQL("SELECT 1 FROM matched.stars s WHERE ({}\n) LIMIT 0").format(sql.SQL(where))
+    # in two kinds of brackets: "a) OR (b" fits into one, and would be another condition beside others
+    queries = [
+        sql.SQL(words).format(sql.SQL(where))
+        for words in (
+            "SELECT 1 FROM matched.stars s WHERE ({}\n) LIMIT 0",
+            "SELECT ARRAY[{}\n]::boolean[] FROM matched.stars s LIMIT 0",
+        )
+    ]
     try:
         with conn.transaction(force_rollback=True):
             # prepared: the extended protocol refuses a second statement; read only: it cannot write anyway
             conn.execute("SET TRANSACTION READ ONLY")
-            conn.execute(query, prepare=True, binary=True)
+            for query in queries:
+                conn.execute(query, prepare=True, binary=True)
     except psycopg.Error as error:
         columns = ", ".join(view_columns(conn, "matched", "stars"))
         raise UsageError(

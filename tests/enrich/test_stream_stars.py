@@ -118,7 +118,8 @@ def test_where_and_its_errors(made_up):
         split_id = make_split(conn, "gaia_made_up", seed=3)
     counts = pack_blocks(made_up.dsn, 1, features, split_id, 3, where="phot_u < 22 -- bright")
     assert 0 < sum(counts.values()) <= 200
-    for bad in ("gaia_g <", "nothing = 3", "true); DROP TABLE msacat.files; SELECT (true", "1; SELECT 1"):
+    for bad in ("gaia_g <", "nothing = 3", "true); DROP TABLE msacat.files; SELECT (true", "1; SELECT 1",
+                "gaia_g < 13) OR (gaia_g > 17", "gaia_g < 13] || ARRAY[gaia_g > 17", "gaia_g < 13, true"):  # fmt: skip
         with pytest.raises(UsageError):
             pack_blocks(made_up.dsn, 1, features, split_id, 3, where=bad)
     with pytest.raises(InputRejected, match="too few stars"):
