@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import psycopg
 import pytest
 
 from msacat.catalog.errors import InputRejected, UsageError
@@ -162,6 +166,29 @@ def test_own_split(made_up, tmp_path):
     path.write_text("source_id,part\n12,neither\n")
     with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="row 1"):
         load_split(conn, path)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_two_trainings_that_make_the_same_split_at_once_share_it(made_up, tmp_path, own):
+    path = tmp_path / "split.csv"
+    path.write_text("source_id,part\n" + "".join(f"{s},train\n" for s in made_up.source_id))
+
+    def make(conn) -> int:
+        return load_split(conn, path) if own else make_split(conn, "gaia_made_up", seed=3)
+
+    def second() -> int:
+        with connect(made_up.dsn) as conn:
+            return make(conn)
+
+    with ThreadPoolExecutor(1) as pool:
+        with connect(made_up.dsn) as first, psycopg.connect(made_up.dsn, autocommit=True) as observer:
+            split_id = make(first)
+            other = pool.submit(second)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            while observer.execute(waiting).fetchone() == (0,):
+                assert not other.done()
+                time.sleep(0.02)
+        assert other.result() == split_id
 
 
 def test_block_bytes_round_trip(stream):
