@@ -10,7 +10,7 @@ from msacat.catalog.errors import MsacatError
 from msacat.catalog.server.check_machine import Check, check_disk, check_machine, check_programs
 from msacat.catalog.server.connect import connect, describe_server, is_private, private_server, resolve_dsn
 from msacat.catalog.server.postgres_binaries import apt_install
-from msacat.catalog.server.require_store import check_revision, store_revision
+from msacat.catalog.server.require_store import check_revision, hidden_q3c, store_revision
 
 SCHEMAS = ("msacat", "survey", "matched", "learned", "enriched")
 
@@ -76,13 +76,8 @@ def check_q3c(conn: psycopg.Connection) -> Check:
     name, database, major = "q3c", conn.info.dbname, conn.info.server_version // 10000
     if _one(conn, "SELECT to_regproc('q3c_version') IS NOT NULL"):
         return Check(name, "ok", f"Q3C {_one(conn, 'SELECT q3c_version()')}")
-    schema = _one(
-        conn,
-        "SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
-        "WHERE e.extname = 'q3c'",
-    )
-    if schema:
-        mend = f"as its owner: psql -d {database} -c 'ALTER EXTENSION q3c SET SCHEMA public'"
+    if hidden := hidden_q3c(conn):
+        schema, mend = hidden
         return Check(name, "fault", f"in schema {schema!r}, which is not on the search path", mend, True)
     create = f"psql -d {database} -c 'CREATE EXTENSION q3c'"
     if not _one(conn, "SELECT count(*) FROM pg_available_extensions WHERE name = 'q3c'"):
