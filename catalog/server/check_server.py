@@ -123,6 +123,11 @@ def check_rights(conn: psycopg.Connection) -> Iterator[Check]:
 
 def check_ownership(conn: psycopg.Connection, role: str, database: str) -> Iterator[Check]:
     """Ingest, crossmatch, train and enrich write the ledgers and alter the store's tables: their owner's right."""
+    if _one(conn, "SELECT current_setting('transaction_read_only')") == "on":
+        found = f"role {role} can query only: its transactions are read only (default_transaction_read_only)"
+        mend = "to ingest, crossmatch, train or enrich, connect as a role that may write"
+        yield Check("right to write the store", "fault", found, mend, True)
+        return
     owners = [
         (str(owner), bool(is_superuser))
         for owner, is_superuser in conn.execute(

@@ -120,11 +120,11 @@ def connect(
         # Settings, not connection options, which connection poolers refuse. See server_settings for the reasons.
         conn.execute(
             "SELECT set_config('client_connection_check_interval', '10s', false), "
-            "set_config('jit', 'off', false), set_config('TimeZone', 'UTC', false), "
-            "set_config('default_transaction_read_only', %s, false)",
-            ("on" if read_only else "off",),
+            "set_config('jit', 'off', false), set_config('TimeZone', 'UTC', false)"
         )
-        if as_owner and not read_only:
+        if read_only:  # never off: a role that its administrator made read only stays so
+            conn.execute("SET default_transaction_read_only = on")
+        elif as_owner:
             act_as_owner(conn)
     except BaseException:
         conn.close()
