@@ -27,6 +27,7 @@ from msacat.catalog.enrich.enriched_tables import (
 )
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.fault_points import fault_point
+from msacat.catalog.store.as_real import reals_of_stars
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.hold_views import hold_views
 from msacat.catalog.store.star_view import view_columns
@@ -220,19 +221,23 @@ def _stars(
         add(sql.SQL("s.{}").format(sql.Identifier(name)), name,
             OutputColumn(name, "", _comment_of(conn, "matched", "stars", name)))  # fmt: skip
     add(sql.SQL("m.run_id"), "run_id", RUN_OF["magnitudes"])
+    as_real = reals_of_stars(conn)
     for band in bands:
         if band.name not in present:
             continue
-        value, error = sql.Identifier(band.name), sql.Identifier(f"{band.name}_err")
+        value, error = as_real(band.name), as_real(f"{band.name}_err")
         # A measurement that the run saw and that is gone since is no imputation.
-        choose = "CASE WHEN s.{value} IS NOT NULL THEN {live} WHEN m.observed & {bit} = 0 THEN m.{name} END"
+        choose = "CASE WHEN s.{band} IS NOT NULL THEN {live} WHEN m.observed & {bit} = 0 THEN m.{name} END"
         for name, live in (
-            (band.name, sql.SQL("s.{}::real").format(value)),
-            (f"{band.name}_err", sql.SQL("s.{}::real").format(error)),
-            (f"{band.name}_err95", sql.SQL("(1.959964 * s.{})::real").format(error)),
+            (band.name, value),
+            (f"{band.name}_err", error),
+            (f"{band.name}_err95", sql.SQL("(1.959964 * {})::real").format(error)),
         ):
             expression = sql.SQL(choose).format(
-                value=value, live=live, bit=sql.SQL(f"{1 << band.bit}::bigint"), name=sql.Identifier(name)
+                band=sql.Identifier(band.name),
+                live=live,
+                bit=sql.SQL(f"{1 << band.bit}::bigint"),
+                name=sql.Identifier(name),
             )
             add(expression, name, described[name])
     add(observed_mask(conn), "observed", described["observed"])
