@@ -186,7 +186,7 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
         fault_point("ingest.locked")
         content = _content_of_known(conn, plan, path, raw) if gzipped else raw
         known, old = (None, None) if content is None else _known(conn, plan, path, content)
-        if known is not None:
+        if known is not None and old is None:
             return known
         lock = advisory_lock(conn, files_lock(spec.name), wait=True, tell=tell, shared=old is None)
         try:
@@ -195,6 +195,9 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                 incomplete = [] if old is None else files_that_skipped(conn, spec.name, [old])
                 if old is not None:
                     remove_files(conn, spec.name, [old], f"file replaced: {path.name}")
+                if known is not None:
+                    known.incomplete = incomplete
+                    return known
                 with _open(plan, path, checksum=content is None) as source:
                     checksums = (raw, content or raw, n_bytes)
                     file_id = open_entry(conn, spec, str(path), checksums, source.format, started)
@@ -271,12 +274,18 @@ def _open(plan: IngestPlan, path: Path, checksum: bool = False) -> SurveyFile:
 def _known(
     conn: Connection, plan: IngestPlan, path: Path, content: str
 ) -> tuple[FileReport | None, int | None]:
-    """(report, None) for bytes already in; (None, file_id to replace or None) otherwise. Leaves no transaction open."""
+    """(report or None, file_id whose rows go or None). A report: nothing is to be read, since the bytes are in.
+
+    Leaves no transaction open.
+    """
     same = find_by_content(conn, plan.spec.name, content)
     old = find_by_path(conn, plan.spec.name, str(path))
     conn.commit()
     if same is not None:
-        return FileReport(plan.spec.name, str(path), "already there", file_id=same.file_id), None
+        # in under another name: what this one's name stands for goes all the same
+        gone = old.file_id if plan.replace and old is not None and old.file_id != same.file_id else None
+        outcome = "already there" if gone is None else "replaced"
+        return FileReport(plan.spec.name, str(path), outcome, file_id=same.file_id), gone
     if old is not None and not plan.replace:
         raise InputRejected(
             f"a file of this name was ingested on {old.committed:%Y-%m-%d}, with other contents",
@@ -343,6 +352,7 @@ def _rehearse(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[st
     tell("checksum")
     known, old = _known(conn, plan, path, file_checksums(path)[1])
     if known is not None:
+        known.outcome = "already there" if old is None else "would be replaced"
         return known
     report = rehearse_file(plan, path, tell)
     report.outcome = "would be ingested" if old is None else "would be replaced"
