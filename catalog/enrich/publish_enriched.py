@@ -30,6 +30,7 @@ from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.store.as_real import reals_of_stars
 from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.hold_views import hold_views
+from msacat.catalog.store.keep_grants import grant_again, grants_on
 from msacat.catalog.store.star_view import view_columns
 
 OURS = "Made by msacat:"
@@ -131,11 +132,11 @@ def stars_view_aside(conn: Connection) -> Iterator[None]:
 
     Raises InputRejected naming a user's view that stands on it.
     """
-    grants = _grants(conn, "stars")
+    grants = grants_on(conn, "enriched", "stars")
     _drop_view(conn, "stars")
     yield
     recreate_views(conn)
-    _grant(conn, "stars", grants)
+    grant_again(conn, "enriched", "stars", grants)
 
 
 def recreate_views(conn: Connection) -> list[str]:
@@ -147,7 +148,7 @@ def recreate_views(conn: Connection) -> list[str]:
         )
     ]  # fmt: skip
     bands = bands_of(conn)
-    grants = {name: _grants(conn, name) for name in ("stars", *KINDS)}
+    grants = {name: grants_on(conn, "enriched", name) for name in ("stars", *KINDS)}
     made = []
     for kind in KINDS:
         runs = [run for run in published if view_columns(conn, "enriched", table_name(run, kind))]
@@ -161,7 +162,7 @@ def recreate_views(conn: Connection) -> list[str]:
         _replace_view(conn, "stars", *_stars(conn, bands, made))
         made.append("stars")
     for name in made:
-        _grant(conn, name, grants[name])
+        grant_again(conn, "enriched", name, grants[name])
     return made
 
 
@@ -316,33 +317,6 @@ def _refuse_foreign(conn: Connection, name: str) -> None:
         raise InputRejected(
             f"enriched.{name} is not msacat's", found="a view or table of another's making",
             next_step=f"move it: ALTER VIEW enriched.{name} RENAME TO … or SET SCHEMA …",
-        )  # fmt: skip
-
-
-def _grants(conn: Connection, name: str) -> list[tuple[str | None, str, bool, str | None]]:
-    """(role, None for PUBLIC; privilege; may be passed on; column, None for the whole view) of others than the owner."""
-    return conn.execute(
-        "SELECT (SELECT rolname FROM pg_roles WHERE oid = grantee), privilege_type, is_grantable, attname FROM ("
-        " SELECT relowner, NULL::text AS attname, (aclexplode(relacl)).* FROM pg_class WHERE oid = to_regclass(%(view)s)"
-        " UNION ALL SELECT relowner, attname, (aclexplode(attacl)).* FROM pg_class c "
-        " JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.oid = to_regclass(%(view)s) AND NOT attisdropped"
-        ") g WHERE grantee <> relowner",
-        {"view": f"enriched.{name}"},
-    ).fetchall()
-
-
-def _grant(conn: Connection, name: str, grants: list[tuple[str | None, str, bool, str | None]]) -> None:
-    """What `_grants` found, on the view made anew; of columns that it still has."""
-    columns = view_columns(conn, "enriched", name)
-    for grantee, privilege, passed_on, column in grants if columns else ():
-        if column is not None and column not in columns:
-            continue
-        role: sql.Composable = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
-        conn.execute(
-            sql.SQL("GRANT {}{} ON {} TO {}{}").format(
-                sql.SQL(privilege), sql.SQL("({})").format(sql.Identifier(column)) if column else sql.SQL(""),
-                sql.Identifier("enriched", name), role, sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
-            )
         )  # fmt: skip
 
 
