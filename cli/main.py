@@ -81,7 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
                 return done.code if isinstance(done.code, int) else int(done.code is not None)
     except MsacatError as error:
         return _fail(str(error), error.exit_code)
-    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
+    except (
+        psycopg.OperationalError,
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.ReadOnlySqlTransaction,
+    ) as error:
         return _fail(
             f"the server: {str(error).strip()}\n  next:     msacat doctor", StoreUnavailable.exit_code
         )

@@ -173,13 +173,14 @@ def _match_everything(
 ) -> Counted:
     counted = Counted()
     with SnapshotReaders(conn, workers) as readers:
-        rows, taken = match_by_gaia_id(readers, inputs)
-        writer.add(rows, "gaia_id")
-        for query in match_by_archive(inputs):
-            writer.add_query(query, "best_neighbour")
+        # Written last: the first row may lock the table, and readers shall not wait for the search.
+        by_gaia_id, taken = match_by_gaia_id(readers, inputs)
         for rows in match_whole_sky(readers, inputs, taken, counted, on_progress):
             on_progress(1, None, f"writing {len(rows)} matches")
             writer.add(rows, "position")
+    writer.add(by_gaia_id, "gaia_id")
+    for query in match_by_archive(inputs):
+        writer.add_query(query, "best_neighbour")
     writer.apply()
     return counted
 

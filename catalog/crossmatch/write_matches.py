@@ -51,6 +51,8 @@ class MatchWriter:
 
     def add(self, rows: MatchRows, method: str) -> None:
         """Append rows; those without a match get neither id nor method."""
+        if not len(rows):
+            return
         self._before_writing()
         copy_batches(
             self.conn,

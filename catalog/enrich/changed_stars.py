@@ -5,6 +5,7 @@ from __future__ import annotations
 from psycopg import Connection, sql
 
 from msacat.catalog.enrich.enriched_tables import SHOWN
+from msacat.catalog.store.as_real import reals_of_stars
 from msacat.catalog.store.register_survey import reference_spec, registered_specs
 from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.surveys.survey_spec import MATCHED_ROLES
@@ -79,7 +80,8 @@ def _other_values(conn: Connection) -> sql.Composable:
     bands = [
         band for (band,) in conn.execute("SELECT band FROM msacat.bands ORDER BY bit") if band in present
     ]
-    terms = [sql.SQL("s.{0}::real <> p.{0}").format(sql.Identifier(band)) for band in bands]
+    as_real = reals_of_stars(conn)
+    terms = [sql.SQL("{} <> p.{}").format(as_real(band), sql.Identifier(band)) for band in bands]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(terms)) if terms else sql.SQL("false")
 
 

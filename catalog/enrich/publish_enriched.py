@@ -28,7 +28,10 @@ from msacat.catalog.enrich.enriched_tables import (
 )
 from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.fault_points import fault_point
+from msacat.catalog.store.as_real import reals_of_stars
 from msacat.catalog.store.column_comments import MADE_BY, Described, comment_on_column
+from msacat.catalog.store.hold_views import hold_views
+from msacat.catalog.store.keep_grants import grant_again, grants_on
 from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.surveys.error_units import ONE_95
 
@@ -128,22 +131,23 @@ def stars_view_aside(conn: Connection) -> Iterator[None]:
 
     Raises InputRejected naming a user's view that stands on it.
     """
-    grants = _grants(conn, "stars")
+    grants = grants_on(conn, "enriched", "stars")
     _drop_view(conn, "stars")
     yield
     recreate_views(conn)
-    _grant(conn, "stars", grants)
+    grant_again(conn, "enriched", "stars", grants)
 
 
 def recreate_views(conn: Connection) -> list[str]:
     """The five views over the published runs, newest first; those without any data disappear."""
+    hold_views(conn, ("enriched", "stars"))
     published = [
         run for (run,) in conn.execute(
             f"SELECT run_id FROM msacat.runs WHERE {SHOWN} ORDER BY published DESC, run_id DESC"
         )
     ]  # fmt: skip
     bands = bands_of(conn)
-    grants = {name: _grants(conn, name) for name in ("stars", *KINDS)}
+    grants = {name: grants_on(conn, "enriched", name) for name in ("stars", *KINDS)}
     made = []
     for kind in KINDS:
         runs = [run for run in published if view_columns(conn, "enriched", table_name(run, kind))]
@@ -157,7 +161,7 @@ def recreate_views(conn: Connection) -> list[str]:
         _replace_view(conn, "stars", *_stars(conn, bands, made))
         made.append("stars")
     for name in made:
-        _grant(conn, name, grants[name])
+        grant_again(conn, "enriched", name, grants[name])
     return made
 
 
@@ -217,19 +221,23 @@ def _stars(
         add(sql.SQL("s.{}").format(sql.Identifier(name)), name,
             OutputColumn(name, "", _comment_of(conn, "matched", "stars", name)))  # fmt: skip
     add(sql.SQL("m.run_id"), "run_id", RUN_OF["magnitudes"])
+    as_real = reals_of_stars(conn)
     for band in bands:
         if band.name not in present:
             continue
-        value, error = sql.Identifier(band.name), sql.Identifier(f"{band.name}_err")
+        value, error = as_real(band.name), as_real(f"{band.name}_err")
         # A measurement that the run saw and that is gone since is no imputation.
-        choose = "CASE WHEN s.{value} IS NOT NULL THEN {live} WHEN m.observed & {bit} = 0 THEN m.{name} END"
+        choose = "CASE WHEN s.{band} IS NOT NULL THEN {live} WHEN m.observed & {bit} = 0 THEN m.{name} END"
         for name, live in (
-            (band.name, sql.SQL("s.{}::real").format(value)),
-            (f"{band.name}_err", sql.SQL("s.{}::real").format(error)),
-            (f"{band.name}_err95", sql.SQL("({} * s.{})::real").format(ONE_95, error)),
+            (band.name, value),
+            (f"{band.name}_err", error),
+            (f"{band.name}_err95", sql.SQL("({} * {})::real").format(ONE_95, error)),
         ):
             expression = sql.SQL(choose).format(
-                value=value, live=live, bit=sql.SQL(f"{1 << band.bit}::bigint"), name=sql.Identifier(name)
+                band=sql.Identifier(band.name),
+                live=live,
+                bit=sql.SQL(f"{1 << band.bit}::bigint"),
+                name=sql.Identifier(name),
             )
             add(expression, name, described[name])
     add(observed_mask(conn), "observed", described["observed"])
@@ -308,33 +316,6 @@ def _refuse_foreign(conn: Connection, name: str) -> None:
         raise InputRejected(
             f"enriched.{name} is not msacat's", found="a view or table of another's making",
             next_step=f"move it: ALTER VIEW enriched.{name} RENAME TO … or SET SCHEMA …",
-        )  # fmt: skip
-
-
-def _grants(conn: Connection, name: str) -> list[tuple[str | None, str, bool, str | None]]:
-    """(role, None for PUBLIC; privilege; may be passed on; column, None for the whole view) of others than the owner."""
-    return conn.execute(
-        "SELECT (SELECT rolname FROM pg_roles WHERE oid = grantee), privilege_type, is_grantable, attname FROM ("
-        " SELECT relowner, NULL::text AS attname, (aclexplode(relacl)).* FROM pg_class WHERE oid = to_regclass(%(view)s)"
-        " UNION ALL SELECT relowner, attname, (aclexplode(attacl)).* FROM pg_class c "
-        " JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.oid = to_regclass(%(view)s) AND NOT attisdropped"
-        ") g WHERE grantee <> relowner",
-        {"view": f"enriched.{name}"},
-    ).fetchall()
-
-
-def _grant(conn: Connection, name: str, grants: list[tuple[str | None, str, bool, str | None]]) -> None:
-    """What `_grants` found, on the view made anew; of columns that it still has."""
-    columns = view_columns(conn, "enriched", name)
-    for grantee, privilege, passed_on, column in grants if columns else ():
-        if column is not None and column not in columns:
-            continue
-        role: sql.Composable = sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee)
-        conn.execute(
-            sql.SQL("GRANT {}{} ON {} TO {}{}").format(
-                sql.SQL(privilege), sql.SQL("({})").format(sql.Identifier(column)) if column else sql.SQL(""),
-                sql.Identifier("enriched", name), role, sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
-            )
         )  # fmt: skip
 
 

@@ -89,7 +89,8 @@ def _split(table: str) -> tuple[str, str]:
 def _rows_estimated(conn: Connection, schema: str, name: str) -> int:
     """Of a table we may read."""
     row = conn.execute(
-        "SELECT c.relkind, greatest(c.reltuples, 0)::bigint, has_table_privilege(c.oid, 'SELECT') FROM pg_class c "
+        "SELECT c.relkind, greatest(c.reltuples, 0)::bigint, has_table_privilege(c.oid, 'SELECT'), current_user "
+        "FROM pg_class c "
         "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
         [schema, name],
     ).fetchone()
@@ -106,7 +107,7 @@ def _rows_estimated(conn: Connection, schema: str, name: str) -> int:
             f"there is no table {schema}.{name} in database {conn.info.dbname}",
             expected=", ".join(near) if near else "a table of the archive",
         )
-    kind, rows, readable = row
+    kind, rows, readable, role = row
     if kind not in ("r", "p", "m"):
         raise InputRejected(
             f"{schema}.{name} is not a table, so it has no indexes",
@@ -116,9 +117,9 @@ def _rows_estimated(conn: Connection, schema: str, name: str) -> int:
         )
     if not readable:
         raise UsageError(
-            f"{conn.info.user} may not read {schema}.{name}",
+            f"{role} may not read {schema}.{name}",
             next_step=sql.SQL("GRANT USAGE ON SCHEMA {0} TO {2}; GRANT SELECT ON {1} TO {2}")
-            .format(sql.Identifier(schema), sql.Identifier(schema, name), sql.Identifier(conn.info.user))
+            .format(sql.Identifier(schema), sql.Identifier(schema, name), sql.Identifier(role))
             .as_string(conn),
         )
     if kind == "p" and not rows:

@@ -16,6 +16,7 @@ from psycopg import sql
 from msacat.catalog.ingest.bind_columns import key_columns
 from msacat.catalog.ingest.compute_columns import J2000_MJD, JULIAN_YEAR_D
 from msacat.catalog.ingest.quality_bits import quality_sql
+from msacat.catalog.store.as_real import as_real
 from msacat.catalog.store.survey_table import FLOATS, constant
 from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 from msacat.catalog.surveys.source_id import LARGEST_SOURCE_ID
@@ -183,13 +184,9 @@ def _number(column: Column, value: sql.Composable, bounds: tuple[float, float] |
         return sql.SQL("({})::{}").format(value, kind)
     low, high = (constant(b, column.type if column.type in FLOATS else "double precision") for b in bounds)
     if column.type == "real":
-        # PostgreSQL raises an error where a double does not fit a real, too large or too small
-        return sql.SQL(
-            "CASE WHEN {v} BETWEEN -1e38 AND 1e38 THEN CASE WHEN {r} BETWEEN {low} AND {high} THEN {r} END END"
-        ).format(
-            v=value, low=low, high=high,
-            r=sql.SQL("(CASE WHEN abs({v}) < 1e-37 THEN 0 ELSE {v} END)::real").format(v=value),
-        )  # fmt: skip
+        return sql.SQL("CASE WHEN {r} BETWEEN {low} AND {high} THEN {r} END").format(
+            r=as_real(value), low=low, high=high
+        )
     return sql.SQL("CASE WHEN {v} BETWEEN {low} AND {high} THEN ({v})::{kind} END").format(
         v=value, low=low, high=high, kind=kind
     )

@@ -48,6 +48,8 @@ def forget(conn: Connection, target: str, dataset: str | None = None) -> list[Fo
             return [_forget_dataset(conn, target)]
     survey, file_ids, paths = _files_called(conn, target, dataset)
     with advisory_lock(conn, files_lock(survey)), conn.transaction():
+        if _adopted_from(conn, survey) is not None:  # its one file is the archive's table
+            return [_forget_dataset(conn, survey)]
         return [_forget_files(conn, survey, file_ids, paths)]
 
 
@@ -83,14 +85,19 @@ def _forget_files(conn: Connection, survey: str, file_ids: list[int], paths: lis
 
 def _forget_dataset(conn: Connection, survey: str) -> ForgetReport:
     """Every file of the survey; an adopted one is unregistered as well, since it is nothing but a view."""
-    row = conn.execute("SELECT adopted_from FROM msacat.surveys WHERE name = %s", [survey]).fetchone()
+    adopted_from = _adopted_from(conn, survey)
     files = conn.execute("SELECT file_id, path FROM msacat.files WHERE survey = %s", [survey]).fetchall()
     file_ids, paths = [f[0] for f in files], [f[1] for f in files]
-    if row is None or row[0] is None:
+    if adopted_from is None:
         return _forget_files(conn, survey, file_ids, paths)
     models, runs = stale_names(conn, file_ids)
     spec = registered_specs(conn)[survey]
     # From here on an ordinary survey without rows: it may be ingested, or adopted again.
     replace_relation(conn, spec, "VIEW", create_table(spec), adopted_from=None)
-    remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {row[0]}")
-    return ForgetReport(survey, paths, 0, models, runs, adopted_from=row[0])
+    remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {adopted_from}")
+    return ForgetReport(survey, paths, 0, models, runs, adopted_from=adopted_from)
+
+
+def _adopted_from(conn: Connection, survey: str) -> str | None:
+    row = conn.execute("SELECT adopted_from FROM msacat.surveys WHERE name = %s", [survey]).fetchone()
+    return row[0] if row else None

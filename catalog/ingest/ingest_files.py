@@ -189,7 +189,7 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
         fault_point("ingest.locked")
         content = _content_of_known(conn, plan, path, raw) if gzipped else raw
         known, old = (None, None) if content is None else _known(conn, plan, path, content)
-        if known is not None:
+        if known is not None and old is None:
             return known
         lacking = old if old is not None and old.content_sha256 == content else None
         lock = advisory_lock(conn, files_lock(spec.name), wait=True, tell=tell, shared=old is None)
@@ -200,6 +200,9 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                 if old is not None and lacking is None:
                     incomplete = files_that_skipped(conn, spec.name, [old.file_id])
                     remove_files(conn, spec.name, [old.file_id], f"file replaced: {path.name}")
+                if known is not None:
+                    known.incomplete = incomplete
+                    return known
                 with _open(plan, path, checksum=content is None) as source:
                     checksums = (raw, content or raw, n_bytes)
                     if lacking is not None:
@@ -281,9 +284,9 @@ def _open(plan: IngestPlan, path: Path, checksum: bool = False) -> SurveyFile:
 def _known(
     conn: Connection, plan: IngestPlan, path: Path, content: str
 ) -> tuple[FileReport | None, LedgerEntry | None]:
-    """(report, None) for bytes already in; (None, the file whose rows go or None) otherwise. Leaves no transaction open.
+    """(report or None, the file whose rows go or None). A report: nothing is to be read, since the bytes are in.
 
-    Such a file has the same path, or the same content and lacks rows.
+    A file whose rows go has the same path, or the same content and lacks rows. Leaves no transaction open.
     """
     same = find_by_content(conn, plan.spec.name, content)
     old = find_by_path(conn, plan.spec.name, str(path))
@@ -291,7 +294,10 @@ def _known(
     if same is not None and same.lacks_rows:
         return None, same
     if same is not None:
-        return FileReport(plan.spec.name, str(path), "already there", file_id=same.file_id), None
+        # in under another name: what this one's name stands for goes all the same
+        gone = old if plan.replace and old is not None and old.file_id != same.file_id else None
+        outcome = "already there" if gone is None else "replaced"
+        return FileReport(plan.spec.name, str(path), outcome, file_id=same.file_id), gone
     if old is not None and not plan.replace:
         raise InputRejected(
             f"a file of this name was ingested on {old.committed:%Y-%m-%d}, with other contents",
@@ -359,6 +365,7 @@ def _rehearse(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[st
     content = file_checksums(path)[1]
     known, old = _known(conn, plan, path, content)
     if known is not None:
+        known.outcome = "already there" if old is None else "would be replaced"
         return known
     report = rehearse_file(plan, path, tell)
     if old is not None:

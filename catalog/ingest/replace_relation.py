@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 
 from msacat.catalog.enrich.publish_enriched import stars_view_aside
 from msacat.catalog.errors import UsageError
+from msacat.catalog.store.keep_grants import grant_again, grants_on
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.star_view import refresh_star_view
 from msacat.catalog.store.survey_table import comments, create_clean_view
@@ -23,17 +24,15 @@ def replace_relation(
     statements: Sequence[sql.Composed],
     adopted_from: str | None,
 ) -> None:
-    """Drop survey.<name>, which is a `kind`, run `statements`, and rebuild msacat's own views on it.
+    """Drop survey.<name>, which is a `kind`, run `statements`, and rebuild msacat's own views on it, grants and all.
 
     Raises UsageError naming a user's view that stands in the way. The caller commits.
     """
+    views = (("matched", "stars"), ("survey", "xp_spectra"), ("survey", f"{spec.name}_clean"))
+    grants = {relation: grants_on(conn, *relation) for relation in (*views, ("survey", spec.name))}
     with stars_view_aside(conn):
         try:
-            for schema, name in (
-                ("matched", "stars"),
-                ("survey", "xp_spectra"),
-                ("survey", f"{spec.name}_clean"),
-            ):
+            for schema, name in views:
                 conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, name)))
             conn.execute(sql.SQL("DROP {} {}").format(sql.SQL(kind), sql.Identifier("survey", spec.name)))
             for statement in statements:
@@ -48,3 +47,5 @@ def replace_relation(
             conn.execute(statement)
         conn.execute("UPDATE msacat.surveys SET adopted_from = %s WHERE name = %s", [adopted_from, spec.name])
         refresh_star_view(conn, registered_specs(conn))
+        for (schema, name), kept in grants.items():
+            grant_again(conn, schema, name, kept)

@@ -10,7 +10,7 @@ from msacat.catalog.errors import MsacatError
 from msacat.catalog.server.check_machine import Check, check_disk, check_machine, check_programs
 from msacat.catalog.server.connect import connect, describe_server, is_private, private_server, resolve_dsn
 from msacat.catalog.server.postgres_binaries import apt_install
-from msacat.catalog.server.require_store import check_revision, store_revision
+from msacat.catalog.server.require_store import check_revision, hidden_q3c, store_revision
 
 SCHEMAS = ("msacat", "survey", "matched", "learned", "enriched")
 
@@ -76,19 +76,14 @@ def check_q3c(conn: psycopg.Connection) -> Check:
     name, database, major = "q3c", conn.info.dbname, conn.info.server_version // 10000
     if _one(conn, "SELECT to_regproc('q3c_version') IS NOT NULL"):
         return Check(name, "ok", f"Q3C {_one(conn, 'SELECT q3c_version()')}")
-    schema = _one(
-        conn,
-        "SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
-        "WHERE e.extname = 'q3c'",
-    )
-    if schema:
-        mend = f"as its owner: psql -d {database} -c 'ALTER EXTENSION q3c SET SCHEMA public'"
+    if hidden := hidden_q3c(conn):
+        schema, mend = hidden
         return Check(name, "fault", f"in schema {schema!r}, which is not on the search path", mend, True)
     create = f"psql -d {database} -c 'CREATE EXTENSION q3c'"
     if not _one(conn, "SELECT count(*) FROM pg_available_extensions WHERE name = 'q3c'"):
         mend = f"on the server: {apt_install(f'postgresql-{major}-q3c')}; then as a superuser: {create}"
         return Check(name, "fault", f"not installed for the server's PostgreSQL {major}", mend, True)
-    is_superuser = _one(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    is_superuser = _one(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
     mend = "msacat db upgrade" if is_superuser else f"as a superuser: {create}"
     return Check(name, "fault", f"not in the database {database!r}", mend, True)
 
@@ -123,10 +118,16 @@ def check_rights(conn: psycopg.Connection) -> Iterator[Check]:
     else:
         yield Check(name, "ok", f"role {role}")
     yield from check_ownership(conn, role, database)
+    yield from check_one_owner(conn, database)
 
 
 def check_ownership(conn: psycopg.Connection, role: str, database: str) -> Iterator[Check]:
     """Ingest, crossmatch, train and enrich write the ledgers and alter the store's tables: their owner's right."""
+    if _one(conn, "SELECT current_setting('transaction_read_only')") == "on":
+        found = f"role {role} can query only: its transactions are read only (default_transaction_read_only)"
+        mend = "to ingest, crossmatch, train or enrich, connect as a role that may write"
+        yield Check("right to write the store", "fault", found, mend, True)
+        return
     owners = [
         (str(owner), bool(is_superuser))
         for owner, is_superuser in conn.execute(
@@ -145,6 +146,31 @@ def check_ownership(conn: psycopg.Connection, role: str, database: str) -> Itera
     if not any(is_superuser for _, is_superuser in owners):  # a superuser's rights are not to be given away
         mend += f"; or as a superuser: psql -d {database} -c 'GRANT {names} TO {role}'"
     yield Check("right to write the store", "fault", found, mend, True)
+
+
+def check_one_owner(conn: psycopg.Connection, database: str) -> Iterator[Check]:
+    """What another role made in the store is closed to its owner, and so are the views over it."""
+    strays = conn.execute(
+        "WITH things AS ("
+        " SELECT 'TABLE' AS kind, relnamespace AS schema, relname AS name, relowner AS owner FROM pg_class"
+        "  WHERE relkind IN ('r', 'p', 'v', 'm')"
+        " UNION ALL SELECT 'STATISTICS', stxnamespace, stxname, stxowner FROM pg_statistic_ext) "
+        "SELECT format('ALTER %%s %%I.%%I OWNER TO %%I', t.kind, n.nspname, t.name, o.rolname), "
+        " quote_ident(o.rolname), quote_ident(r.rolname) "
+        "FROM things AS t JOIN pg_namespace AS n ON n.oid = t.schema JOIN pg_roles AS r ON r.oid = t.owner "
+        "JOIN pg_namespace AS m ON m.nspname = 'msacat' JOIN pg_roles AS o ON o.oid = m.nspowner "
+        "WHERE n.nspname = ANY(%s) AND t.owner <> m.nspowner ORDER BY n.nspname, t.name, t.kind",
+        [list(SCHEMAS)],
+    ).fetchall()
+    if not strays:
+        return
+    owner, others = strays[0][1], sorted({other for _, _, other in strays})
+    found = f"{len(strays)} tables and views belong to {', '.join(others)}, not to the store's owner {owner}"
+    # REASSIGN OWNED would take along what those roles own elsewhere, and refuses the server's first superuser.
+    commands = "; ".join(command for command, _, _ in strays)
+    yield Check(
+        "owner of the store", "fault", found, f"as a superuser: psql -d {database} -c '{commands}'", True
+    )
 
 
 def check_schema(conn: psycopg.Connection) -> Check:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from msacat.catalog.errors import StoreUnavailable, UsageError
+from msacat.catalog.server.act_as_owner import act_as_owner
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.postgres_binaries import OLDEST_MAJOR
 from msacat.catalog.server.private_server import PrivateServer
@@ -93,12 +94,14 @@ def connect(
     *,
     autocommit: bool = False,
     read_only: bool = False,
+    as_owner: bool = True,
     application: str = "msacat",
     start_private: bool = False,
 ) -> psycopg.Connection:
     """Connect to the store.
 
-    `start_private` starts the private server if that is the one meant and it is stopped. The server sees
+    Unless `read_only`, as the role that owns the store where the connected one may take it on; without `as_owner`
+    always as the connected one. `start_private` starts the private server if that is the one meant and it is stopped. The server sees
     `application` and this process's number, so that a waiting job can name the one it waits for.
     Raises StoreUnavailable with the server's own words; never with a password.
     """
@@ -117,10 +120,12 @@ def connect(
         # Settings, not connection options, which connection poolers refuse. See server_settings for the reasons.
         conn.execute(
             "SELECT set_config('client_connection_check_interval', '10s', false), "
-            "set_config('jit', 'off', false), set_config('TimeZone', 'UTC', false), "
-            "set_config('default_transaction_read_only', %s, false)",
-            ("on" if read_only else "off",),
+            "set_config('jit', 'off', false), set_config('TimeZone', 'UTC', false)"
         )
+        if read_only:  # never off: a role that its administrator made read only stays so
+            conn.execute("SET default_transaction_read_only = on")
+        elif as_owner:
+            act_as_owner(conn)
     except BaseException:
         conn.close()
         raise

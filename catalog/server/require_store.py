@@ -16,10 +16,30 @@ def store_revision(conn: psycopg.Connection) -> str | None:
     return str(revision) if revision is not None else None
 
 
+def hidden_q3c(conn: psycopg.Connection) -> tuple[str, str] | None:
+    """(schema, what mends it) of a Q3C that is in the database, but in a schema that is not searched."""
+    schema = _value(
+        conn,
+        "SELECT n.nspname FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'q3c'",
+    )
+    if schema is None:
+        return None
+    return (
+        str(schema),
+        f"as its owner: psql -d {conn.info.dbname} -c 'ALTER EXTENSION q3c SET SCHEMA public'",
+    )
+
+
 def require_store(conn: psycopg.Connection) -> None:
     """Raise StoreUnavailable unless the store is at this code's revision and Q3C answers."""
     check_revision(store_revision(conn))
     if _value(conn, "SELECT to_regproc('q3c_version')") is None:
+        if hidden := hidden_q3c(conn):
+            raise StoreUnavailable(
+                f"Q3C is in schema {hidden[0]!r} of the database {conn.info.dbname!r}, which is not on the search path.",
+                next_step=hidden[1],
+            )
         raise StoreUnavailable(
             f"The database {conn.info.dbname!r} lacks the extension Q3C.",
             next_step=f"as a superuser: psql -d {conn.info.dbname} -c 'CREATE EXTENSION q3c'",

@@ -21,16 +21,22 @@ def upgrade_store(dsn: str, tell: Callable[[str], None] = lambda words: None) ->
     from msacat import migrations
 
     head = migrations.head_revision()
-    with connect(dsn, application="msacat db upgrade") as conn:
+    # A superuser may add the extension, and what follows is the store's owner's.
+    with connect(dsn, as_owner=False, application="msacat db upgrade") as conn:
         install_q3c(conn)
+    with connect(dsn, application="msacat db upgrade") as conn:
         before = store_revision(conn)
         if before == head:
             return before, head
         if before is not None and before not in known_revisions():
             check_revision(before)  # raises: a newer msacat made it
-        may_create = conn.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchone()
-        role, database = conn.info.user, conn.info.dbname
-    if may_create is not None and not may_create[0]:
+        row = conn.execute(
+            "SELECT current_user, has_database_privilege(current_database(), 'CREATE')"
+        ).fetchone()
+        assert row is not None
+        role, may_create = row
+        database = conn.info.dbname
+    if not may_create:
         raise _no_rights(role, database, "may not create schemas there")
     tell(f"Schema: {before or 'none'} → {head}.")
     try:

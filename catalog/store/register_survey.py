@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import UsageError
+from msacat.catalog.store.hold_views import hold_views
 from msacat.catalog.store.star_view import refresh_star_view, view_columns
 from msacat.catalog.store.survey_changes import allowed_changes
 from msacat.catalog.store.survey_table import (
@@ -111,6 +113,7 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     if old is None:
         return []
     changes = allowed_changes(old, spec)
+    _hold_star_views(conn, [spec])
     for column in spec.columns:
         if column.name not in {c.name for c in old.columns}:
             conn.execute(
@@ -164,11 +167,18 @@ def record_version(conn: Connection, spec: SurveySpec) -> None:
 def refresh_views(conn: Connection) -> None:
     """Make every survey's _clean view and matched.stars anew: views follow a renamed table by its oid, not its name."""
     specs = registered_specs(conn)
+    hold_views(conn, ("enriched", "stars"))  # made anew by the caller afterwards
+    _hold_star_views(conn, specs.values())
     for spec in specs.values():
         order = view_columns(conn, "survey", f"{spec.name}_clean")
         for statement in create_clean_view(spec, order):
             conn.execute(statement)
     refresh_star_view(conn, specs)
+
+
+def _hold_star_views(conn: Connection, changed: Iterable[SurveySpec]) -> None:
+    cleaned = [("survey", f"{spec.name}_clean") for spec in changed]
+    hold_views(conn, ("matched", "stars"), ("survey", "xp_spectra"), *cleaned)
 
 
 def _is_new(conn: Connection, spec: SurveySpec) -> bool:
@@ -185,7 +195,24 @@ def _is_new(conn: Connection, spec: SurveySpec) -> bool:
         )  # fmt: skip
     if spec.role == "reference" and (other := reference_spec(conn)):
         raise UsageError(f"this store's reference is '{other.name}'; it has one for ever")
+    _require_free_names(conn, spec)
     return True
+
+
+def _require_free_names(conn: Connection, spec: SurveySpec) -> None:
+    """Of another survey's views and indexes too, such as a survey called <other>_clean."""
+    wanted = [f"{spec.name}{suffix}" for suffix in ("", "_clean", "_q3c", "_file_id")]
+    taken = conn.execute(
+        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE (n.nspname = 'survey' AND c.relname = ANY(%s)) OR (n.nspname = 'matched' AND c.relname = %s) ORDER BY 1",
+        [wanted, spec.name],
+    ).fetchall()
+    if taken:
+        raise UsageError(
+            f"survey '{spec.name}' cannot have its tables: these names are taken",
+            found=", ".join(name for (name,) in taken),
+            next_step="give the survey another name, or rename what is there if it is yours",
+        )
 
 
 def _record(conn: Connection, spec: SurveySpec, adopted_from: str | None = None) -> None:

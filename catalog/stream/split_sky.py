@@ -49,9 +49,9 @@ def make_split(conn: Connection, reference: str, seed: int) -> int:
         raise InputRejected(
             "the reference survey holds no stars to split", next_step=f"msacat ingest {reference} FILE"
         )
-    split_id = (
-        row[0] if row else _new_set(conn, "cells", seed, level, cell_divisor(level), f"cells:{seed}:{level}")
-    )
+    split_id = row[0] if row else None
+    if split_id is None:
+        split_id, _ = _new_set(conn, "cells", seed, level, cell_divisor(level), f"cells:{seed}:{level}")
     with conn.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO msacat.splits (split_id, cell, part) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
@@ -85,12 +85,9 @@ def load_split(conn: Connection, path: Path) -> int:
     if len({source_id for source_id, _ in rows}) != len(rows):
         raise InputRejected("a source_id stands twice in the split", file=str(path))
     fingerprint = f"stars:{digest.hexdigest()}"
-    row = conn.execute(
-        "SELECT split_id FROM msacat.split_sets WHERE fingerprint = %s", [fingerprint]
-    ).fetchone()
-    if row:
-        return row[0]
-    split_id = _new_set(conn, "stars", None, None, 1, fingerprint)
+    split_id, is_new = _new_set(conn, "stars", None, None, 1, fingerprint)
+    if not is_new:
+        return split_id
     with conn.cursor() as cursor, cursor.copy("COPY msacat.splits (split_id, cell, part) FROM STDIN") as copy:
         for source_id, part in rows:
             copy.write_row((split_id, source_id, part))
@@ -132,11 +129,17 @@ def _occupied(conn: Connection, reference: str, level: int) -> list[int]:
 
 def _new_set(
     conn: Connection, kind: str, seed: int | None, level: int | None, divisor: int, fingerprint: str
-) -> int:
+) -> tuple[int, bool]:
+    """(split_id, whether it is new): another training may have entered the same split; its commit is waited for."""
     row = conn.execute(
         "INSERT INTO msacat.split_sets (kind, seed, level, cell_divisor, fingerprint) VALUES (%s, %s, %s, %s, %s) "
-        "RETURNING split_id",
+        "ON CONFLICT (fingerprint) DO NOTHING RETURNING split_id",
         [kind, seed, level, divisor, fingerprint],
     ).fetchone()
-    assert row is not None
-    return row[0]
+    if row is not None:
+        return row[0], True
+    known = conn.execute(
+        "SELECT split_id FROM msacat.split_sets WHERE fingerprint = %s", [fingerprint]
+    ).fetchone()
+    assert known is not None
+    return known[0], False

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import InputRejected, UsageError
+from msacat.catalog.store.as_real import reals_of_stars
 from msacat.catalog.store.star_view import label_column, view_columns
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
@@ -42,7 +43,7 @@ def read_rows(
     """
     layout = _layout(features)
     query = sql.SQL("COPY (SELECT {}, {} {}) TO STDOUT (FORMAT BINARY)").format(
-        lead, _selected(features, columns), tail
+        lead, _selected(conn, features, columns), tail
     )
     buffer, start = bytearray(), COPY_HEADER
     with conn.cursor() as cursor, cursor.copy(query) as copy:
@@ -66,14 +67,14 @@ def _as_rows(buffer: bytearray, start: int, layout: np.dtype, features: StarFeat
     return rows
 
 
-def _selected(features: StarFeatures, columns: list[str]) -> sql.Composed:
+def _selected(conn: Connection, features: StarFeatures, columns: list[str]) -> sql.Composed:
     """Columns of matched.stars (alias s) in the order of _layout(), none of them NULL."""
-    present = set(columns)
+    present, as_real = set(columns), reals_of_stars(conn)
 
     def real(name: str) -> sql.Composable:
         if name not in present:
             return sql.SQL("'NaN'::real")
-        return sql.SQL("coalesce(s.{}::real, 'NaN'::real)").format(sql.Identifier(name))
+        return sql.SQL("coalesce({}, 'NaN'::real)").format(as_real(name))
 
     labels = [label_column(label) for label in features.labels]
     bands, scalars = features.band_names, [scalar.name for scalar in features.scalars]
@@ -165,12 +166,20 @@ def condition(conn: Connection, where: str | None) -> sql.Composable:
     """
     if where is None:
         return sql.SQL("true")
-    query = sql.SQL("SELECT 1 FROM matched.stars s WHERE ({}\n) LIMIT 0").format(sql.SQL(where))
+    # in two kinds of brackets: "a) OR (b" fits into one, and would be another condition beside others
+    queries = [
+        sql.SQL(words).format(sql.SQL(where))
+        for words in (
+            "SELECT 1 FROM matched.stars s WHERE ({}\n) LIMIT 0",
+            "SELECT ARRAY[{}\n]::boolean[] FROM matched.stars s LIMIT 0",
+        )
+    ]
     try:
         with conn.transaction(force_rollback=True):
             # prepared: the extended protocol refuses a second statement; read only: it cannot write anyway
             conn.execute("SET TRANSACTION READ ONLY")
-            conn.execute(query, prepare=True, binary=True)
+            for query in queries:
+                conn.execute(query, prepare=True, binary=True)
     except psycopg.Error as error:
         columns = ", ".join(view_columns(conn, "matched", "stars"))
         raise UsageError(

@@ -27,6 +27,8 @@ MATCHED_ROLES = ("photometry", "labels")
 Quantity = Literal["fe_h", "teff", "logg"]
 #: gaiaxpy's XP spectra cover this; a band whose light lies elsewhere cannot be synthesised from them.
 XP_RANGE_NM = (330.0, 1050.0)
+#: matched.stars and survey.xp_spectra are views over all surveys
+VIEWS_OVER_ALL = ("stars", "xp_spectra")
 _IDS = ("bigint", "integer", "text")  # floating point would round an id of 64 bits to another object's
 _NUMBERS = ("double precision", "real", "bigint", "integer", "smallint")
 #: what the column named under a key may be; under other keys it may be anything
@@ -196,6 +198,8 @@ class SurveySpec(Strict):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> SurveySpec:
+        if self.name in VIEWS_OVER_ALL:
+            raise SpecClash(f"survey name {self.name} is msacat's own", "name")
         names = [c.name for c in self.columns]
         _no_repeats("column", "columns", "name", names)
         _no_repeats("band", "bands", "name", [b.name for b in self.bands])

@@ -600,6 +600,27 @@ def test_the_first_fill_keeps_the_indexes(store, conn, a_reader_is_busy):
     assert indexes(conn, "twomass_psc") == before
 
 
+@pytest.mark.parametrize(("dataset", "column"), [("twomass_psc", "twomass_id"), ("apogee_dr17", "apogee_id")])
+def test_the_first_search_keeps_no_reader_waiting(store, conn, dataset, column):
+    """Only while the rows are written may the new table be closed."""
+    add_file(conn, "gaia_source", [still(i << 45, 10.0 + i, 0.0) for i in (1, 2, 3)])
+    add_file(conn, "twomass_psc", [{"twomass_id": f"a{i}", "ra": 10.0 + i, "dec": 0.0} for i in (1, 2)])
+    best = [{"source_id": 3 << 45, "original_ext_source_id": "a2"}]
+    add_file(conn, "tmass_psc_xsc_best_neighbour", best)
+    add_file(conn, "apogee_dr17", [spectrum("named", 11.0, 0.0, 1 << 45), spectrum("found", 12.0, 0.0, None)])
+    seen = []
+
+    def read(done: float, total: float | None, words: str) -> None:
+        if words.startswith("writing"):
+            return
+        with connect(store) as reader:
+            reader.execute("SET statement_timeout = '2s'")
+            seen.append(reader.execute(f"SELECT count({column}) FROM matched.stars").fetchone())
+
+    assert crossmatch(conn, dataset, on_progress=read).n_matched > 1
+    assert len(seen) > 1 and set(seen) == {(0,)}
+
+
 @pytest.mark.crash
 @pytest.mark.parametrize("point", CROSSMATCH_POINTS)
 def test_a_killed_crossmatch_leaves_the_old_matches(store, conn, point):

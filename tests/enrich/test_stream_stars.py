@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import psycopg
 import pytest
 
 from msacat.catalog.errors import InputRejected, UsageError
@@ -118,7 +122,8 @@ def test_where_and_its_errors(made_up):
         split_id = make_split(conn, "gaia_made_up", seed=3)
     counts = pack_blocks(made_up.dsn, 1, features, split_id, 3, where="phot_u < 22 -- bright")
     assert 0 < sum(counts.values()) <= 200
-    for bad in ("gaia_g <", "nothing = 3", "true); DROP TABLE msacat.files; SELECT (true", "1; SELECT 1"):
+    for bad in ("gaia_g <", "nothing = 3", "true); DROP TABLE msacat.files; SELECT (true", "1; SELECT 1",
+                "gaia_g < 13) OR (gaia_g > 17", "gaia_g < 13] || ARRAY[gaia_g > 17", "gaia_g < 13, true"):  # fmt: skip
         with pytest.raises(UsageError):
             pack_blocks(made_up.dsn, 1, features, split_id, 3, where=bad)
     with pytest.raises(InputRejected, match="too few stars"):
@@ -161,6 +166,29 @@ def test_own_split(made_up, tmp_path):
     path.write_text("source_id,part\n12,neither\n")
     with connect(made_up.dsn) as conn, pytest.raises(InputRejected, match="row 1"):
         load_split(conn, path)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_two_trainings_that_make_the_same_split_at_once_share_it(made_up, tmp_path, own):
+    path = tmp_path / "split.csv"
+    path.write_text("source_id,part\n" + "".join(f"{s},train\n" for s in made_up.source_id))
+
+    def make(conn) -> int:
+        return load_split(conn, path) if own else make_split(conn, "gaia_made_up", seed=3)
+
+    def second() -> int:
+        with connect(made_up.dsn) as conn:
+            return make(conn)
+
+    with ThreadPoolExecutor(1) as pool:
+        with connect(made_up.dsn) as first, psycopg.connect(made_up.dsn, autocommit=True) as observer:
+            split_id = make(first)
+            other = pool.submit(second)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            while observer.execute(waiting).fetchone() == (0,):
+                assert not other.done()
+                time.sleep(0.02)
+        assert other.result() == split_id
 
 
 def test_block_bytes_round_trip(stream):

@@ -366,6 +366,37 @@ def test_a_published_run_is_no_obstacle(conn, store):
     conn.execute(f"DROP ROLE {READER}")
 
 
+def test_everything_made_anew_is_given_to_the_same_roles(conn):
+    make_archive(conn, STARS)
+    conn.execute(f"DROP ROLE IF EXISTS {READER}")
+    conn.execute(f"CREATE ROLE {READER}")
+    register_survey(conn, find_spec(conn, "gaia_source"))
+    granted = ("matched.stars", "survey.xp_spectra", "survey.gaia_source_clean", "survey.gaia_source")
+
+    def held() -> list[tuple[bool, bool, bool]]:
+        return [
+            conn.execute(
+                "SELECT has_table_privilege(%(r)s, %(t)s, 'SELECT'), "
+                "has_table_privilege(%(r)s, %(t)s, 'UPDATE WITH GRANT OPTION'), "
+                "has_column_privilege(%(r)s, %(t)s, 'source_id', 'REFERENCES')",
+                {"r": READER, "t": relation},
+            ).fetchone()
+            for relation in granted
+        ]
+
+    for relation in granted:
+        conn.execute(f"GRANT SELECT ON {relation} TO {READER}")
+        conn.execute(f"GRANT UPDATE ON {relation} TO {READER} WITH GRANT OPTION")
+        conn.execute(f"GRANT REFERENCES (source_id) ON {relation} TO {READER}")
+    conn.commit()
+    adopt(conn, "gaia_source", "gaia_dr3.gaia_source")
+    assert held() == [(True,) * 3] * len(granted)
+    forget(conn, "gaia_source")
+    assert held() == [(True,) * 3] * len(granted)
+    conn.execute(f"DROP OWNED BY {READER}")
+    conn.execute(f"DROP ROLE {READER}")
+
+
 def test_a_users_view_in_the_way_is_named(conn):
     make_archive(conn, STARS)
     adopt(conn, "gaia_source", "gaia_dr3.gaia_source")

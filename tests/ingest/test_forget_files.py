@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msacat.catalog.errors import StoreLocked, UsageError
+from msacat.catalog.ingest.adopt_table import adopt
 from msacat.catalog.ingest.forget_files import forget
 from msacat.catalog.ingest.ingest_files import plan_ingest, rehearse_ingest, run_ingest
 from msacat.catalog.server.connect import connect
@@ -200,6 +201,23 @@ def test_nothing_is_forgotten_while_a_file_comes_in(conn, store, gaia_rows, writ
     assert refused and "files of gaia_source" in refused[0]
     [report] = forget(conn, str(first))
     assert report.incomplete == [str(second)]
+
+
+@pytest.mark.parametrize("named_by", ["path", "file_id"])
+def test_an_adopted_table_by_its_ledger_row(conn, parts, named_by):
+    """Its one file is the table itself: the view goes, and the table is not touched."""
+    conn.execute("CREATE TABLE public.old AS SELECT * FROM survey.gaia_source")
+    conn.execute("CREATE UNIQUE INDEX ON public.old (source_id)")
+    conn.execute("CREATE INDEX ON public.old (q3c_ang2ipix(ra, dec))")
+    forget(conn, "gaia_source")
+    adopt(conn, "gaia_source", "public.old")
+    (target,) = conn.execute(f"SELECT {named_by}::text FROM msacat.files").fetchone()
+    [report] = forget(conn, target)
+    assert (report.dataset, report.adopted_from, report.rows) == ("gaia_source", "public.old", 0)
+    assert conn.execute("SELECT count(*) FROM msacat.files").fetchone() == (0,)
+    assert conn.execute("SELECT count(*) FROM public.old").fetchone() == (15,)
+    [again] = run_ingest(conn, plan_ingest(conn, "gaia_source", [parts[1]])).files
+    assert again.outcome == "ingested"
 
 
 def test_what_was_never_ingested(conn, parts):

@@ -95,6 +95,24 @@ def test_same_name_with_other_bytes_needs_replace(conn, ingest, digest, gaia_row
     assert conn.execute("SELECT count(*) FROM msacat.files").fetchone() == (1,)
 
 
+def test_replace_by_what_another_file_brought_takes_the_old_rows_out(conn, ingest, gaia_rows, write_csv):
+    first, second = write_csv("a.csv", gaia_rows(5)), write_csv("b.csv", gaia_rows(5, start=4))
+    ingest("gaia_source", first, second)
+    (kept,) = conn.execute("SELECT file_id FROM msacat.files WHERE path LIKE '%b.csv'").fetchone()
+    first.write_bytes(second.read_bytes())
+    [foreseen] = rehearse_ingest(conn, plan_ingest(conn, "gaia_source", [first], replace=True)).files
+    assert foreseen.outcome == "would be replaced"
+    [one] = ingest("gaia_source", first, replace=True).files
+    assert (one.outcome, one.file_id, one.rows_kept) == ("replaced", kept, 0)
+    assert one.incomplete == [str(second)], "it had skipped two rows that the first file held"
+    assert conn.execute("SELECT file_id, count(*) FROM survey.gaia_source GROUP BY 1").fetchall() == [
+        (kept, 3)
+    ]
+    assert conn.execute("SELECT file_id FROM msacat.files").fetchall() == [(kept,)]
+    [again] = ingest("gaia_source", first, replace=True).files
+    assert again.outcome == "already there"
+
+
 def test_failed_replace_keeps_the_old_rows(conn, ingest, digest, gaia_rows, write_csv):
     path = write_csv("part.csv", gaia_rows(10))
     ingest("gaia_source", path)

@@ -13,7 +13,7 @@ from msacat import migrations
 from msacat.catalog.errors import StoreUnavailable
 from msacat.catalog.server import check_machine
 from msacat.catalog.server.check_machine import Check, check_disk, check_home, check_packages
-from msacat.catalog.server.check_server import check_all, exit_code
+from msacat.catalog.server.check_server import SCHEMAS, check_all, exit_code
 from msacat.catalog.server.connect import engine, private_server
 from msacat.catalog.server.upgrade_store import upgrade_store
 
@@ -113,15 +113,17 @@ def test_another_roles_store(store, plain_role):
     owner = f"owner_of_{plain_role}"
     with psycopg.connect(store, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(owner)))
-        for schema, table in admin.execute(
-            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('msacat', 'learned')"
-        ).fetchall():
+        for schema in SCHEMAS:
             admin.execute(
-                sql.SQL("ALTER TABLE {} OWNER TO {}").format(
-                    sql.Identifier(schema, table), sql.Identifier(owner)
-                )
+                sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(schema), sql.Identifier(owner))
             )
+    found = faults(dsn)
+    assert {"owner of the store", "right to write the store"} == set(found)
+    run_mend(found["owner of the store"].mend, store)
     run_mend(faults(dsn)["right to write the store"].mend, store)
+    found = faults(dsn)
+    assert set(found) == {"right to make schemas"}, "a member works as the owner, who needs this right too"
+    run_mend(found["right to make schemas"].mend, store)
     assert faults(dsn) == {}
     with psycopg.connect(store, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(owner)))

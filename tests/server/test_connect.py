@@ -6,10 +6,12 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 
 from msacat.catalog.errors import Interrupted, StoreUnavailable, UsageError
+from msacat.catalog.server.check_server import check_all
 from msacat.catalog.server.connect import (
     LIBPQ_VARIABLES,
     check_server_version,
@@ -143,6 +145,24 @@ def test_modes_and_session_settings(store):
             assert conn.autocommit is autocommit
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 conn.execute("CREATE TABLE public.t (i int)")
+
+
+def test_a_role_made_read_only_stays_so(store, msacat_at):
+    with connect(store, autocommit=True) as conn:
+        conn.execute(
+            sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(
+                sql.Identifier(conn.info.dbname)
+            )
+        )
+    with connect(store) as conn, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        conn.execute("CREATE TABLE public.t (i int)")
+    ended = msacat_at(store, "survey", "add", "twomass_psc")
+    assert ended.code == 3 and "read-only transaction" in ended.err
+    [fault] = [check for check in check_all(store) if check.state == "fault"]
+    assert (fault.name, fault.found[-31:]) == (
+        "right to write the store",
+        "(default_transaction_read_only)",
+    )
 
 
 def test_versions_below_14_are_refused():

@@ -54,6 +54,15 @@ def test_a_store_without_q3c_is_refused(conn):
     assert "CREATE EXTENSION q3c" in caught.value.next_step
 
 
+def test_q3c_in_another_schema_is_moved_not_made(conn):
+    conn.execute("CREATE SCHEMA hidden")
+    conn.execute("ALTER EXTENSION q3c SET SCHEMA hidden")
+    with pytest.raises(StoreUnavailable, match="in schema 'hidden'") as caught:
+        require_store(conn)
+    conn.execute(caught.value.next_step.split(" -c '", 1)[1].rstrip("'"))
+    require_store(conn)
+
+
 def test_reading_needs_no_rights_beyond_select(conn, store):
     """The checks themselves must not need ownership."""
     conn.execute("CREATE ROLE plain_reader LOGIN")

@@ -276,6 +276,30 @@ def test_band_names_are_taken_once(conn):
         )
 
 
+def renamed(spec: SurveySpec, name: str) -> SurveySpec:
+    bands = [b.model_dump() | {"name": f"{name}_{b.name}"} for b in spec.bands]
+    quality = [q.model_dump() | {"bands": [f"{name}_{b}" for b in q.bands]} for q in spec.quality]
+    return changed(spec, name=name, bands=bands, quality=quality)
+
+
+@pytest.mark.parametrize("suffix", ["_clean", "_q3c"])
+@pytest.mark.parametrize("longer_first", [False, True])
+def test_a_survey_takes_no_name_of_another_s_views_and_indexes(conn, suffix, longer_first):
+    spec = builtin_specs()["twomass_psc"]
+    pair = [spec, renamed(spec, f"{spec.name}{suffix}")]
+    first, second = reversed(pair) if longer_first else pair
+    register_survey(conn, first)
+    with pytest.raises(UsageError, match="names are taken") as error:
+        register_survey(conn, second)
+    assert f"survey.twomass_psc{suffix}" in error.value.found
+
+
+def test_a_table_of_the_users_is_not_taken_for_a_survey(conn):
+    conn.execute("CREATE VIEW survey.twomass_psc_clean AS SELECT 1 AS mine")
+    with pytest.raises(UsageError, match="names are taken"):
+        register_survey(conn, builtin_specs()["twomass_psc"])
+
+
 def test_one_survey_s_ids_never_stand_in_another_s_column(conn):
     """matched.stars shows every survey's own id; of two columns of one name the second would hide the first."""
     register_survey(conn, builtin_specs()["gaia_source"])

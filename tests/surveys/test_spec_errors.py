@@ -34,6 +34,8 @@ FAULTS = {
     "bit twice": ("bit = 3\n", "bit = 2\n", "quality.3.bit", "quality bit 2 is given twice"),
     "band twice": ('name = "twomass_h"', 'name = "twomass_j"', "bands.1.name", "twomass_j is given twice"),
     "name of ours": ('name = "err_min"', 'name = "file_id"', "columns.5.name", "msacat's own"),
+    "view of ours": ('name = "twomass_psc"', 'name = "stars"', "name", "stars is msacat's own"),
+    "other view of ours": ('name = "twomass_psc"', 'name = "xp_spectra"', "name", "xp_spectra is msacat's own"),
     "Gaia's id": ('name = "twomass_id"', 'name = "source_id"', "id.column", "'twomass_id'"),
     "no such column": ('mag = "j_m"', 'mag = "jmag"', "bands.0.mag", "'jmag'"),
     "no such band": ('["twomass_h"]', '["twomass_hh"]', "quality.1.bands", "twomass_hh"),
