@@ -109,8 +109,10 @@ def test_replace_by_what_another_file_brought_takes_the_old_rows_out(conn, inges
         (kept, 3)
     ]
     assert conn.execute("SELECT file_id FROM msacat.files").fetchall() == [(kept,)]
-    [again] = ingest("gaia_source", first, replace=True).files
-    assert again.outcome == "already there"
+    for outcome in ("completed", "already there"):
+        [again] = ingest("gaia_source", first, replace=True).files
+        assert (again.outcome, again.file_id) == (outcome, kept)
+        assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (5,)
 
 
 def test_failed_replace_keeps_the_old_rows(conn, ingest, digest, gaia_rows, write_csv):
