@@ -94,6 +94,7 @@ class _Run:
         self.autocast = choose_autocast(config.bf16, self.device)
         self.started = time.monotonic()
         self.elapsed_before = 0.0
+        self.prepared = 0.0  # seconds until the first step
         self.step, self.stars_seen = 0, 0
         self.position = Position()
         self.losses: dict[str, float] = {}
@@ -223,6 +224,9 @@ class _Run:
         self.step = self.resumed_from = state["step"]
         self.stars_seen = state["stars_seen"]
         self.elapsed_before = state["seconds"]
+        self.prepared = state.get(
+            "prepared", 0.0
+        )  # older checkpoints lack it: such a run goes on as it began
         self.position = Position(**state["positions"][self.workers.rank])
         self.losses, self.notes = state["losses"], state["notes"]
 
@@ -241,6 +245,13 @@ class _Run:
             return self.step / self.total_steps
         return self.workers.first_says(self.seconds * self._per_second, self.device)
 
+    def _learning_progress(self) -> float:
+        """Share used of what the budget leaves for steps: scaling and prior would outlast the warm-up."""
+        if self.total_steps is not None:
+            return self._progress()
+        left = max(1 / self._per_second - self.prepared, 1e-9)
+        return self.workers.first_says((self.seconds - self.prepared) / left, self.device)
+
     def learn(self) -> None:
         """Steps until the budget is used."""
         if self._progress() >= 1 and self.step > 0:
@@ -258,8 +269,9 @@ class _Run:
             while not done:
                 batch = next(feeder)
                 began = time.monotonic()
-                progress = self._progress()
-                lr = c.learning_rate * learning_rate_factor(progress, c.warmup)
+                if self.step == 0:
+                    self.prepared = self.seconds
+                lr = c.learning_rate * learning_rate_factor(self._learning_progress(), c.warmup)
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
                 losses = batch_losses(self.model, network, batch, self.device, self.autocast)
@@ -319,6 +331,7 @@ class _Run:
             "step": self.step,
             "stars_seen": self.stars_seen,
             "seconds": self.seconds,
+            "prepared": self.prepared,
             "world": self.workers.world,
             "positions": [dict(zip(("epoch", "blocks", "cut"), p, strict=True)) for p in positions],
             "losses": self.losses,

@@ -11,6 +11,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore
 from msacat.model.model_folder import load_model
 from msacat.model.sealed_folder import manifest_sha256
 from msacat.model.train_autoencoder import train
-from msacat.model.train_config import TrainConfig
+from msacat.model.train_config import TrainConfig, learning_rate_factor
 from msacat.model.training_batches import Position, star_batches
 
 
@@ -285,6 +286,51 @@ def test_minutes_are_kept(sky, stream_of, quick, tmp_path):
     report = train(stream_of(sky.features, sky.stars), tmp_path, replace(quick, steps=None, minutes=0.1))
     assert report.steps >= 1 and report.seconds < 60
     assert time.monotonic() - began < 120
+
+
+def test_in_minutes_the_warm_up_starts_with_the_first_step(sky, stream_of, quick, tmp_path, monkeypatch):
+    """26.4 s to learn in, of which the two priors take 10 and every step 2; resumed or not."""
+    now, fit_mixture, read = [0.0], train_autoencoder.fit_mixture, train_autoencoder.read_checkpoint
+
+    def fit_in_5_seconds(*arguments, **options):
+        now[0] += 5
+        return fit_mixture(*arguments, **options)
+
+    monkeypatch.setattr(train_autoencoder, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(train_autoencoder, "fit_mixture", fit_in_5_seconds)
+    config = replace(quick, steps=None, minutes=0.5, warmup=0.5, calibrate_stars=100)
+
+    def rates(folder: str, resume: bool = False, stop_after: int = 99) -> list[float]:
+        found: list[float] = []
+
+        def step(report):
+            found.append(report.learning_rate / config.learning_rate)
+            now[0] += 2
+
+        try:
+            train(stream_of(sky.features, sky.stars), tmp_path / folder, config, step, resume,
+                  lambda: len(found) >= stop_after)  # fmt: skip
+        except Interrupted:
+            assert len(found) == stop_after
+        return found
+
+    whole = rates("whole")
+    assert whole[:5] == pytest.approx([0.002, *(2 * 2 * k / 16.4 for k in range(1, 5))])
+    assert len(whole) == 10 and whole[-1] == pytest.approx(0.02)
+    began = rates("parts", stop_after=3)
+    shutil.copytree(tmp_path / "parts", tmp_path / "older")
+    assert began + rates("parts", resume=True) == pytest.approx(whole)
+    monkeypatch.setattr(
+        train_autoencoder, "read_checkpoint", lambda path: (read(path)[0], without_prepared(read(path)[1]))
+    )
+    older = rates("older", resume=True)
+    assert older[0] == pytest.approx(learning_rate_factor(16 / 26.4, 0.5)) and len(older) == 7
+
+
+def without_prepared(state: dict) -> dict:
+    """The state as it was before checkpoints knew when their first step began."""
+    assert "prepared" in state
+    return {k: v for k, v in state.items() if k != "prepared"}
 
 
 def test_options_that_mean_nothing_are_refused():
