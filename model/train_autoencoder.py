@@ -135,6 +135,7 @@ class _Run:
         )
         self._build(scaling, labels, prior)
         self.workers.same_as_first(list(self.model.state_dict().values()))
+        self.model.prior.forget_pair_loadings()
         self.notes += what_is_skipped(self.model)
 
     def _as_first(self, scaling: FeatureScaling) -> FeatureScaling:

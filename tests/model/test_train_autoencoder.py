@@ -1,5 +1,6 @@
 """Training end to end: it learns, repeats itself, survives kill -9, refuses what cannot be, says what it skips."""
 
+import copy
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ import torch
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.model import checkpoint, train_autoencoder
 from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore
+from msacat.model.devices import Workers
+from msacat.model.fit_mixture import fit_mixture
 from msacat.model.model_folder import load_model
 from msacat.model.sealed_folder import manifest_sha256
 from msacat.model.train_autoencoder import train
@@ -290,7 +293,7 @@ def test_minutes_are_kept(sky, stream_of, quick, tmp_path):
 
 def test_in_minutes_the_warm_up_starts_with_the_first_step(sky, stream_of, quick, tmp_path, monkeypatch):
     """26.4 s to learn in, of which the two priors take 10 and every step 2; resumed or not."""
-    now, fit_mixture, read = [0.0], train_autoencoder.fit_mixture, train_autoencoder.read_checkpoint
+    now, read = [0.0], train_autoencoder.read_checkpoint
 
     def fit_in_5_seconds(*arguments, **options):
         now[0] += 5
@@ -392,6 +395,28 @@ def test_a_compiled_network_learns_the_same(sky, stream_of, quick, tmp_path):
     assert losses[0].keys() == losses[1].keys()
     for name, value in losses[0].items():
         assert losses[1][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+
+
+def test_the_prior_of_the_first_process_is_used_whole(sky, stream_of, quick, tmp_path, monkeypatch):
+    """What is computed from its loadings too. Like a broadcast, a write to `data` is one that PyTorch does not count."""
+
+    def overwrite(self, tensors):
+        for tensor in tensors:
+            tensor.data.mul_(2)
+
+    def fit_and_ask(*arguments, **options):
+        prior = fit_mixture(*arguments, **options)
+        prior._pair_loadings()
+        return prior
+
+    monkeypatch.setattr(train_autoencoder, "fit_mixture", fit_and_ask)
+    run = train_autoencoder._Run(stream_of(sky.features, sky.stars), tmp_path, quick, None, lambda: False)
+    monkeypatch.setattr(Workers, "same_as_first", overwrite)
+    run.prepare(resume=False)
+    found = run.model.prior._pair_loadings()
+    again = copy.deepcopy(run.model.prior)
+    again.forget_pair_loadings()
+    assert torch.equal(found, again._pair_loadings())
 
 
 @pytest.mark.slow
