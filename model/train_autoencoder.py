@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ class _Run:
 
     def prepare(self, resume: bool) -> None:
         """Scaling, prior and fresh weights, or those of the newest checkpoint."""
+        self._refuse_idle_processes()
         path = latest_checkpoint(self.folder) if resume else None
         if path is not None:
             self._continue_from(path)
@@ -117,6 +119,19 @@ class _Run:
         self.total_steps = self._total_steps()
         per_second = 1 / 60 if self.config.minutes is None else 1 / (60 * self.config.minutes)
         self._per_second = per_second / (1 - FINISH_SHARE)
+
+    def _refuse_idle_processes(self) -> None:
+        """All alike and before they speak to each other: one that ended alone would leave the others waiting."""
+        world = self.workers.world
+        if world == 1:
+            return
+        found = sum(1 for _ in islice(self.stream.blocks("train", 0, self.config.seed), world))
+        if 0 < found < world:
+            raise UsageError(
+                "the training part has too few blocks of stars for so many processes",
+                expected=f"at least {world}, one a process", found=str(found),
+                next_step=f"start at most {found}",
+            )  # fmt: skip
 
     def _start(self) -> None:
         sample = self._sample()

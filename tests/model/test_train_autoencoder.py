@@ -397,6 +397,16 @@ def test_a_compiled_network_learns_the_same(sky, stream_of, quick, tmp_path):
         assert losses[1][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_more_processes_than_blocks_are_refused_by_all_at_once(
+    sky, stream_of, quick, tmp_path, monkeypatch, rank
+):
+    """The one without a block said that there were no stars, and the others waited for it."""
+    monkeypatch.setattr(Workers, "join", lambda device: Workers(rank, 2))
+    with pytest.raises(UsageError, match=r"too few blocks .*\n.*at least 2, one a process(.|\n)*at most 1"):
+        train(stream_of(sky.features, sky.stars, block_size=4000), tmp_path, quick)
+
+
 def test_the_prior_of_the_first_process_is_used_whole(sky, stream_of, quick, tmp_path, monkeypatch):
     """What is computed from its loadings too. Like a broadcast, a write to `data` is one that PyTorch does not count."""
 
