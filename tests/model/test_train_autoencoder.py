@@ -40,7 +40,7 @@ def same(a: dict, b: dict) -> bool:
 
 def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_path):
     steps = []
-    config = replace(quick, steps=60, learning_rate=3e-3)
+    config = replace(quick, steps=60, learning_rate=3e-3, checkpoint_steps=20)
     report = train(stream_of(sky.features, sky.stars), tmp_path / "m", config, on_step=steps.append)
     assert [s.step for s in steps] == list(range(1, 61)) and report.steps == 60
     losses = [s.loss for s in steps]
@@ -48,7 +48,8 @@ def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_pa
     assert set(steps[0].losses) == {"bands", "visible", "xp", "labels", "consistency", "embedding"}
     assert steps[-1].progress == 1.0 and all(s.gradient_norm > 0 for s in steps)
     assert report.stars == {"train": 2400, "calibrate": 800, "test": 800}
-    assert latest_checkpoint(tmp_path / "m") is None  # the finished model replaces them
+    # They stay: who records the model removes them.
+    assert latest_checkpoint(tmp_path / "m").name == "step-00000060"
 
 
 def test_a_band_with_wrong_measurements_is_found_out(sky, stream_of, quick, tmp_path):
@@ -443,8 +444,22 @@ def test_two_processes_average_their_gradients(quick, tmp_path):
     codes, outputs = two_processes(config, tmp_path, port=29617)
     assert codes == [0, 0]
     assert outputs[0].split() == [str(i) for i in range(1, 7)] and outputs[1] == ""
+    one, other = (torch.load(tmp_path / f"two_of_process_{rank}.pt") for rank in (0, 1))
+    assert same(one, other)  # though each saw other stars
     stored = load_model(tmp_path / "two")
     assert stored.training["steps"] == 6 and stored.training["epochs"] > 6 * 128 / 900
+
+
+#: Before KILLED: every process leaves its weights, of which the first's alone become the model.
+WEIGHTS_LEFT = """
+import sys, torch
+from msacat.model import train_autoencoder
+learn = train_autoencoder._Run.learn
+def learn_and_save(run):
+    learn(run)
+    torch.save(run.model.state_dict(), f"{sys.argv[2]}_of_process_{run.workers.rank}.pt")
+train_autoencoder._Run.learn = learn_and_save
+"""
 
 
 def two_processes(config, tmp_path: Path, port: int) -> tuple[list[int], list[str]]:
@@ -458,7 +473,10 @@ def two_processes(config, tmp_path: Path, port: int) -> tuple[list[int], list[st
         }  # fmt: skip
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-c", KILLED, conftest, str(tmp_path / "two"), json.dumps(config.to_json())],
+                [
+                    sys.executable, "-c", WEIGHTS_LEFT + KILLED, conftest, str(tmp_path / "two"),
+                    json.dumps(config.to_json()),
+                ],
                 env=environment, stdout=subprocess.PIPE, text=True,
             )
         )  # fmt: skip
