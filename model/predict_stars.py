@@ -180,9 +180,9 @@ class StarModel:
     def _without_reference(self, cells: Cells, prior: Posterior, mean, sd, norm):
         """(norm_B, its error_B in mag: 0 where measured); where the reference band is missing, mean and sd are changed.
 
-        The network never saw such stars, so the prior answers for them; what they are normalised by is
-        itself a prediction, whose error is added to every band's and coefficient's linearly: a star whose colour
-        was guessed too blue here is too blue there.
+        The network has seen next to no such star (hardly a Gaia source lacks G, and G is never hidden), so the prior
+        answers for them; what they are normalised by is itself a prediction, whose error is added to every band's and
+        coefficient's linearly: a star whose colour was guessed too blue here is too blue there.
         """
         proxy, ref = np.asarray(cells.proxy_B), self.scaling.reference
         error = np.zeros(len(proxy))
