@@ -1,8 +1,11 @@
 """The network: corrects the prior's posterior in units of its sigma, embeds the star, reads labels.
 
-    inputs ─▶ residual MLP ─▶ embedding (64) ─▶ decoder ─▶ (delta, log scale) of every cell
-         │                           ├────────▶ linear read-out of cells and labels (training only)
-         └───────────────────────────┴────────▶ label heads (median, log sigma)
+    inputs ─▶ residual MLP ─┬─────────────────────▶ + ─▶ decoder ─▶ (delta, log scale) of every cell
+         │                  └▶ embedding (64) ─┬────┘
+         │                                     ├─▶ linear read-out of cells and labels (training only)
+         └─────────────────────────────────────┴─▶ label heads (median, log sigma)
+
+The decoder is given the MLP's state plus a linear map of the embedding, not the embedding alone.
 
 For every cell it is given the prior's posterior mean and log sigma, the measurement's distance from that
 mean, the log of its error, whether it is visible, and whether its error had to be guessed. The last layer

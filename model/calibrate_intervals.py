@@ -29,6 +29,9 @@ from msacat.model.held_out import HeldOut
 
 LEVELS = (0.68, 0.95)
 NORMAL = (ONE_68, ONE_95)  # of a unit normal, at these levels
+#: Values as which right sigmas, and their shape, count in the coarsest kind of labels and coefficients: else the labels of
+#: one star alone would decide.
+NOBODY_PULL, NOBODY_SHAPE_PULL = 8.0, 20.0
 LABEL_PULL = 8.0  # noise-free values as which a label counts in it with or without spectrum
 XP_PULL = 3_000.0  # coefficients of one star are not independent
 MAX_VALUES = 30_000  # of a group of coefficients in one G bin
@@ -177,7 +180,7 @@ def _fit_coefficients(cells: _Cells, held: HeldOut, t: np.ndarray) -> np.ndarray
         for p in range(N_GROUPS):
             columns = M + np.flatnonzero(p == COEFFICIENT_GROUP_K)
             values = cells.of(held.scored_BD[:, columns], columns, MAX_OF_GROUP)
-            of_group = fit_errors(values, Errors.of_nobody(), 0.0, 1.0)
+            of_group = fit_errors(values, Errors.of_nobody(), NOBODY_PULL, NOBODY_SHAPE_PULL)
             for b in range(T):
                 kind = held.scored_BD[:, columns] & (t == b)[:, None]
                 xp[:, p, b] = _factors(fit_errors(cells.of(kind, columns), of_group, XP_PULL))
@@ -190,12 +193,14 @@ def _fit_labels(held: HeldOut, n_labels: int, seen: np.ndarray) -> np.ndarray:
     for j in range(n_labels):
         d = (held.label_BL - held.label_median_BL)[:, j]
         sd, var = held.label_sd_BL[:, j], held.label_err_BL[:, j] ** 2
+
+        def of(use: np.ndarray, d=d, sd=sd, var=var) -> Residuals:
+            return Residuals(d[use], sd[use], var[use], _repeats(held.source_id_B[use]))
+
         use = np.isfinite(d)
-        of_label = fit_errors(Residuals(d[use], sd[use], var[use]), Errors.of_nobody(), 0.0, 1.0)
+        of_label = fit_errors(of(use), Errors.of_nobody(), NOBODY_PULL, NOBODY_SHAPE_PULL)
         for x in (0, 1):
-            kind = use & (seen == x)
-            values = Residuals(d[kind], sd[kind], var[kind])
-            label[:, j, x] = _factors(fit_errors(values, of_label, LABEL_PULL))
+            label[:, j, x] = _factors(fit_errors(of(use & (seen == x)), of_label, LABEL_PULL))
     return label
 
 
@@ -227,7 +232,7 @@ class _Cells:
         d, sd, var, cell, common = (
             self.even(a[:, columns][use], most) for a in (self.d, self.sd, self.var, self.cell, common)
         )
-        return Residuals(d, sd, var, max(1.0, len(cell) / max(1, len(np.unique(cell)))), common)
+        return Residuals(d, sd, var, _repeats(cell), common)
 
     def noise_of_spectra(self, scored_BK: np.ndarray, t_B: np.ndarray) -> float:
         """Real over believed error of coefficients; 1 with too few. Sigmas may be wrong by group and G."""
@@ -271,6 +276,11 @@ class _Cells:
             return values
         place = np.random.default_rng(most).random(most)
         return values[((np.arange(most) + place) * (len(values) / most)).astype(np.int64)]
+
+
+def _repeats(measurement_N: np.ndarray) -> float:
+    """Values per measurement."""
+    return max(1.0, len(measurement_N) / max(1, len(np.unique(measurement_N))))
 
 
 def _factors(errors: Errors, grown_N: np.ndarray | None = None) -> list[float]:

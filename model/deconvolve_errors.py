@@ -112,8 +112,8 @@ def fit_errors(of: Residuals, parent: Errors, pull: float, shape_pull: float | N
     density = np.exp(_log_density(of.d_N, scale * of.sd_N, of.var_N))
     for _ in range(ROUNDS):
         total = (density @ weight).clip(1e-300)
-        weight = weight * (density.T @ (1 / total)) + shape_pull * parent.weight_J
-        weight /= len(density) + shape_pull
+        weight = weight * (density.T @ (1 / total)) / of.repeats + shape_pull * parent.weight_J
+        weight /= len(density) / of.repeats + shape_pull
     return Errors(_best_scale(of, Errors(scale, weight), pull)[0], weight)
 
 

@@ -245,6 +245,10 @@ class MixturePrior(nn.Module):
             self._kept = kept = W_CDQ, W_CDQ._version, W_CQD[:, self._upper[0]] * W_CQD[:, self._upper[1]]
         return kept[2]
 
+    def forget_pair_loadings(self) -> None:
+        """For after a write that PyTorch does not count, as dist.broadcast's."""
+        self._kept = None
+
 
 def _weight(psi: Tensor, s_BD: Tensor, visible_BD: Tensor) -> Tensor:
     """1 / (psi + noise variance); a cell that is not visible has endless noise."""

@@ -21,6 +21,7 @@ from msacat.model.mixture_prior import Posterior
 from msacat.model.model_folder import StoredModel, load_model
 from msacat.model.out_of_support import is_outside
 from msacat.model.reconcile_spectra import reconcile_spectra
+from msacat.model.shared_noise import shared_noise
 
 BATCH = 1024
 SUSPECT_SIGMA = 5.0
@@ -129,6 +130,7 @@ class StarModel:
         mean, sd = out.mean_BD.double().cpu().numpy(), out.sd_BD.double().cpu().numpy()
         norm = np.asarray(cells.norm_B, np.float64)
         has_input = np.asarray(np.isfinite(norm))
+        shared = shared_noise(net, cells, mean, self.device, self.autocast)
         norm, guess_err = self._without_reference(cells, prior, mean, sd, norm)
         norm_err = np.repeat(guess_err[:, None], M, axis=1)
         norm_err[:, scaling.reference] = 0.0  # its sigma is that error already
@@ -142,7 +144,7 @@ class StarModel:
         normal_V11 = np.array(NORMAL)[:, None, None]
         factor = np.where(np.asarray(cells.proxy_B)[:, None], normal_V11, factor)
         err = factor * sd[:, :M] * scaling.scale_D[:M]
-        err = np.hypot(err, normal_V11 * self._synthetic_error()) + normal_V11 * norm_err
+        err = np.hypot(err, normal_V11 * np.hypot(self._synthetic_error(), shared)) + normal_V11 * norm_err
         imputed = scaling.magnitudes(mean, norm)
         blank = ~has_input[:, None] | no_support
         mag = np.where(measured, block.mag_BM, np.where(blank, np.nan, imputed))
@@ -177,9 +179,9 @@ class StarModel:
     def _without_reference(self, cells: Cells, prior: Posterior, mean, sd, norm):
         """(norm_B, its error_B in mag: 0 where measured); where the reference band is missing, mean and sd are changed.
 
-        The network never saw such stars, so the prior answers for them; what they are normalised by is
-        itself a prediction, whose error is added to every band's and coefficient's linearly: a star whose colour
-        was guessed too blue here is too blue there.
+        The network has seen next to no such star (hardly a Gaia source lacks G, and G is never hidden), so the prior
+        answers for them; what they are normalised by is itself a prediction, whose error is added to every band's and
+        coefficient's linearly: a star whose colour was guessed too blue here is too blue there.
         """
         proxy, ref = np.asarray(cells.proxy_B), self.scaling.reference
         error = np.zeros(len(proxy))

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class _Run:
         self.autocast = choose_autocast(config.bf16, self.device)
         self.started = time.monotonic()
         self.elapsed_before = 0.0
+        self.prepared = 0.0  # seconds until the first step
         self.step, self.stars_seen = 0, 0
         self.position = Position()
         self.losses: dict[str, float] = {}
@@ -108,6 +110,7 @@ class _Run:
 
     def prepare(self, resume: bool) -> None:
         """Scaling, prior and fresh weights, or those of the newest checkpoint."""
+        self._refuse_idle_processes()
         path = latest_checkpoint(self.folder) if resume else None
         if path is not None:
             self._continue_from(path)
@@ -116,6 +119,19 @@ class _Run:
         self.total_steps = self._total_steps()
         per_second = 1 / 60 if self.config.minutes is None else 1 / (60 * self.config.minutes)
         self._per_second = per_second / (1 - FINISH_SHARE)
+
+    def _refuse_idle_processes(self) -> None:
+        """All alike and before they speak to each other: one that ended alone would leave the others waiting."""
+        world = self.workers.world
+        if world == 1:
+            return
+        found = sum(1 for _ in islice(self.stream.blocks("train", 0, self.config.seed), world))
+        if 0 < found < world:
+            raise UsageError(
+                "the training part has too few blocks of stars for so many processes",
+                expected=f"at least {world}, one a process", found=str(found),
+                next_step=f"start at most {found}",
+            )  # fmt: skip
 
     def _start(self) -> None:
         sample = self._sample()
@@ -134,6 +150,7 @@ class _Run:
         )
         self._build(scaling, labels, prior)
         self.workers.same_as_first(list(self.model.state_dict().values()))
+        self.model.prior.forget_pair_loadings()
         self.notes += what_is_skipped(self.model)
 
     def _as_first(self, scaling: FeatureScaling) -> FeatureScaling:
@@ -223,6 +240,9 @@ class _Run:
         self.step = self.resumed_from = state["step"]
         self.stars_seen = state["stars_seen"]
         self.elapsed_before = state["seconds"]
+        self.prepared = state.get(
+            "prepared", 0.0
+        )  # older checkpoints lack it: such a run goes on as it began
         self.position = Position(**state["positions"][self.workers.rank])
         self.losses, self.notes = state["losses"], state["notes"]
 
@@ -241,6 +261,13 @@ class _Run:
             return self.step / self.total_steps
         return self.workers.first_says(self.seconds * self._per_second, self.device)
 
+    def _learning_progress(self) -> float:
+        """Share used of what the budget leaves for steps: scaling and prior would outlast the warm-up."""
+        if self.total_steps is not None:
+            return self._progress()
+        left = max(1 / self._per_second - self.prepared, 1e-9)
+        return self.workers.first_says((self.seconds - self.prepared) / left, self.device)
+
     def learn(self) -> None:
         """Steps until the budget is used."""
         if self._progress() >= 1 and self.step > 0:
@@ -258,8 +285,9 @@ class _Run:
             while not done:
                 batch = next(feeder)
                 began = time.monotonic()
-                progress = self._progress()
-                lr = c.learning_rate * learning_rate_factor(progress, c.warmup)
+                if self.step == 0:
+                    self.prepared = self.seconds
+                lr = c.learning_rate * learning_rate_factor(self._learning_progress(), c.warmup)
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
                 losses = batch_losses(self.model, network, batch, self.device, self.autocast)
@@ -319,6 +347,7 @@ class _Run:
             "step": self.step,
             "stars_seen": self.stars_seen,
             "seconds": self.seconds,
+            "prepared": self.prepared,
             "world": self.workers.world,
             "positions": [dict(zip(("epoch", "blocks", "cut"), p, strict=True)) for p in positions],
             "losses": self.losses,

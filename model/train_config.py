@@ -45,7 +45,7 @@ class TrainConfig:
     batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
-    warmup: float = 0.03  # share of the budget
+    warmup: float = 0.03  # share of the budget; of minutes, of those from the first step on
     clip_norm: float = 1.0
     width: int = 384
     blocks: int = 3

@@ -140,6 +140,41 @@ def test_a_star_held_out_four_times_tells_once():
     assert np.std(np.log(believed)[0, 0]) > np.std(np.log(found[1])[0, 0])
 
 
+def labelled(n_labels, hidings, seed=0, n=40):
+    """Right sigmas; each star's one label held out in several ways, of all but `n_labels` stars none."""
+    rng = np.random.default_rng(seed)
+    once = held(n, 1.0, seed, xp=False)
+    once.label_err_BL[:] = 0.1
+    once.label_BL[:] = 0.5 * rng.standard_normal((n, 1)) + 0.1 * rng.standard_normal((n, 1))
+    once.label_BL[n_labels:] = np.nan
+    return HeldOut.concatenate([once] * hidings)
+
+
+@pytest.mark.parametrize(("n_labels", "most"), [(1, 1.35), (3, 1.6)])
+def test_the_labels_of_few_stars_hardly_move_their_sigmas(n_labels, most):
+    """One star's, held out seven times, gave factors from 0.03 to 1.9; a star without a label has 1."""
+    found = [fit_calibration(labelled(n_labels, 7, seed), range(3), 1).label_VLX for seed in range(6)]
+    off = np.array(found) / fit_calibration(labelled(0, 7), range(3), 1).label_VLX
+    assert off.max() < most and off.min() > 1 / most
+
+
+def test_many_labels_alone_decide(monkeypatch):
+    stars = labelled(4_000, 7, n=4_000)
+    factors = fit_calibration(stars, range(3), 1).label_VLX
+    monkeypatch.setattr(calibrate_intervals, "NOBODY_PULL", 0.0)
+    monkeypatch.setattr(calibrate_intervals, "NOBODY_SHAPE_PULL", 1e-3)
+    np.testing.assert_allclose(factors, fit_calibration(stars, range(3), 1).label_VLX, rtol=0.01)
+
+
+def test_the_first_coefficients_of_a_single_spectrum_hardly_move_their_sigmas():
+    """Met by luck twenty times better than their sigmas say, five coefficients made these nearly twenty times smaller."""
+    lone = held(40, 1.0)
+    lone.scored_BD[1:, 3:] = False
+    lone.value_BD[0, 3:] = 0.05 * lone.sd_BD[0, 3:] * np.random.default_rng(1).standard_normal(110)
+    nobody = fit_calibration(held(0, 1.0), range(3), 1).xp_VPT
+    assert np.all((fit_calibration(lone, range(3), 1).xp_VPT / nobody)[:, [0, 3]] > 0.4)
+
+
 def test_understated_noise_is_found_and_kept_out_of_the_intervals():
     calibration = fit_calibration(held(30_000, 1.0, xp=False, noise=2.0, real_noise=3.0), range(3), 1)
     np.testing.assert_allclose(calibration.noise_M, 1.5, rtol=0.06)

@@ -158,7 +158,7 @@ def test_a_star_with_a_single_band_gets_wide_honest_answers(model, fresh, withou
             :, [0, 55]
         ]
         assert 0.5 < np.mean(level < lone.xp_err_BK[:, [0, 55]]) < 0.9
-        assert lone.label_suspect_B.all()  # the network never saw a star without G
+        assert lone.label_suspect_B.all()  # hardly any star without G was trained on
         # the prior's own intervals, the error of the guessed G in both
         np.testing.assert_allclose(lone.err95_BM[:, other] / lone.err68_BM[:, other], 1.97088, rtol=1e-4)
 

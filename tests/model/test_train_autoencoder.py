@@ -11,6 +11,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,10 +20,11 @@ import torch
 from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.model import checkpoint, train_autoencoder
 from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore
+from msacat.model.fit_mixture import fit_mixture
 from msacat.model.model_folder import load_model
 from msacat.model.sealed_folder import manifest_sha256
 from msacat.model.train_autoencoder import train
-from msacat.model.train_config import TrainConfig
+from msacat.model.train_config import TrainConfig, learning_rate_factor
 from msacat.model.training_batches import Position, star_batches
 
 
@@ -36,7 +38,7 @@ def same(a: dict, b: dict) -> bool:
 
 def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_path):
     steps = []
-    config = replace(quick, steps=60, learning_rate=3e-3)
+    config = replace(quick, steps=60, learning_rate=3e-3, checkpoint_steps=20)
     report = train(stream_of(sky.features, sky.stars), tmp_path / "m", config, on_step=steps.append)
     assert [s.step for s in steps] == list(range(1, 61)) and report.steps == 60
     losses = [s.loss for s in steps]
@@ -44,7 +46,8 @@ def test_the_loss_falls_and_every_step_is_reported(sky, stream_of, quick, tmp_pa
     assert set(steps[0].losses) == {"bands", "visible", "xp", "labels", "consistency", "embedding"}
     assert steps[-1].progress == 1.0 and all(s.gradient_norm > 0 for s in steps)
     assert report.stars == {"train": 2400, "calibrate": 800, "test": 800}
-    assert latest_checkpoint(tmp_path / "m") is None  # the finished model replaces them
+    # They stay: who records the model removes them.
+    assert latest_checkpoint(tmp_path / "m").name == "step-00000060"
 
 
 def test_a_band_with_wrong_measurements_is_found_out(sky, stream_of, quick, tmp_path):
@@ -287,6 +290,51 @@ def test_minutes_are_kept(sky, stream_of, quick, tmp_path):
     assert time.monotonic() - began < 120
 
 
+def test_in_minutes_the_warm_up_starts_with_the_first_step(sky, stream_of, quick, tmp_path, monkeypatch):
+    """26.4 s to learn in, of which the two priors take 10 and every step 2; resumed or not."""
+    now, read = [0.0], train_autoencoder.read_checkpoint
+
+    def fit_in_5_seconds(*arguments, **options):
+        now[0] += 5
+        return fit_mixture(*arguments, **options)
+
+    monkeypatch.setattr(train_autoencoder, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(train_autoencoder, "fit_mixture", fit_in_5_seconds)
+    config = replace(quick, steps=None, minutes=0.5, warmup=0.5, calibrate_stars=100)
+
+    def rates(folder: str, resume: bool = False, stop_after: int = 99) -> list[float]:
+        found: list[float] = []
+
+        def step(report):
+            found.append(report.learning_rate / config.learning_rate)
+            now[0] += 2
+
+        try:
+            train(stream_of(sky.features, sky.stars), tmp_path / folder, config, step, resume,
+                  lambda: len(found) >= stop_after)  # fmt: skip
+        except Interrupted:
+            assert len(found) == stop_after
+        return found
+
+    whole = rates("whole")
+    assert whole[:5] == pytest.approx([0.002, *(2 * 2 * k / 16.4 for k in range(1, 5))])
+    assert len(whole) == 10 and whole[-1] == pytest.approx(0.02)
+    began = rates("parts", stop_after=3)
+    shutil.copytree(tmp_path / "parts", tmp_path / "older")
+    assert began + rates("parts", resume=True) == pytest.approx(whole)
+    monkeypatch.setattr(
+        train_autoencoder, "read_checkpoint", lambda path: (read(path)[0], without_prepared(read(path)[1]))
+    )
+    older = rates("older", resume=True)
+    assert older[0] == pytest.approx(learning_rate_factor(16 / 26.4, 0.5)) and len(older) == 7
+
+
+def without_prepared(state: dict) -> dict:
+    """The state as it was before checkpoints knew when their first step began."""
+    assert "prepared" in state
+    return {k: v for k, v in state.items() if k != "prepared"}
+
+
 def test_options_that_mean_nothing_are_refused():
     for bad in ({}, {"steps": 3, "minutes": 1}, {"steps": 0}, {"steps": 3, "device": "tpu"}):
         with pytest.raises(UsageError):
@@ -346,40 +394,3 @@ def test_a_compiled_network_learns_the_same(sky, stream_of, quick, tmp_path):
     assert losses[0].keys() == losses[1].keys()
     for name, value in losses[0].items():
         assert losses[1][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
-
-
-@pytest.mark.slow
-def test_two_processes_end_together_on_a_budget_of_minutes(quick, tmp_path):
-    config = replace(quick, steps=None, minutes=0.05, calibrate_stars=300)
-    codes, outputs = two_processes(config, tmp_path, port=29618)
-    assert codes == [0, 0]
-    assert len(outputs[0].split()) == load_model(tmp_path / "two").training["steps"] > 0
-
-
-@pytest.mark.slow
-def test_two_processes_average_their_gradients(quick, tmp_path):
-    config = replace(quick, steps=6, calibrate_stars=300)
-    codes, outputs = two_processes(config, tmp_path, port=29617)
-    assert codes == [0, 0]
-    assert outputs[0].split() == [str(i) for i in range(1, 7)] and outputs[1] == ""
-    stored = load_model(tmp_path / "two")
-    assert stored.training["steps"] == 6 and stored.training["epochs"] > 6 * 128 / 900
-
-
-def two_processes(config, tmp_path: Path, port: int) -> tuple[list[int], list[str]]:
-    """torchrun's environment by hand: gloo, two ranks, one model, different from a single process's."""
-    conftest = str(Path(__file__).with_name("conftest.py"))
-    processes = []
-    for rank in range(2):
-        environment = {
-            **os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        }  # fmt: skip
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", KILLED, conftest, str(tmp_path / "two"), json.dumps(config.to_json())],
-                env=environment, stdout=subprocess.PIPE, text=True,
-            )
-        )  # fmt: skip
-    outputs = [p.communicate(timeout=240)[0] for p in processes]
-    return [p.returncode for p in processes], outputs

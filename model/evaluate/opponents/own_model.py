@@ -68,7 +68,7 @@ class OwnModel(Method):
         (mag), shares of wrong measurements."""
         scaling = self.model.scaling
         noise_D = scaling.noise_D * self.model.stored.calibration.noise(scaling.n_cells)
-        wrong_D = self.model.network.wrong_shares().numpy().astype(np.float64)
+        wrong_D = self.model.network.wrong_shares().cpu().numpy().astype(np.float64)
         asked = self.model.features.band_names
 
         def of_asked(fitted_M: np.ndarray, unknown: float) -> np.ndarray:
