@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 from msacat.model.cells import Cells
-from msacat.model.scale_features import MAG_PER_FLUX
 from msacat.model.star_network import StarNetwork
 from msacat.model.synthetic_bands import MAX_ERR_MAG
 
@@ -41,6 +41,6 @@ def shared_noise(
         _, out = model(shown, shown.observed_BD, autocast)
         follows_B = np.abs(out.mean_BD[:, m].double().cpu().numpy() - mean_BD[rows, m]) * scaling.scale_D[m]
         # No target was noisier than this.
-        target_err_B = np.minimum(MAG_PER_FLUX * sigma_B / flux_BM[:, m], MAX_ERR_MAG)
+        target_err_B = np.minimum(MAG_PER_RELATIVE_FLUX * sigma_B / flux_BM[:, m], MAX_ERR_MAG)
         shared[rows, m] = np.sqrt(follows_B * target_err_B)
     return shared
