@@ -130,7 +130,7 @@ class StarModel:
         mean, sd = out.mean_BD.double().cpu().numpy(), out.sd_BD.double().cpu().numpy()
         norm = np.asarray(cells.norm_B, np.float64)
         has_input = np.asarray(np.isfinite(norm))
-        shared = shared_noise(net, cells, mean, self.device, self.autocast)
+        shared = shared_noise(net, cells, mean, self._synthetic_error(), self.device, self.autocast)
         norm, guess_err = self._without_reference(cells, prior, mean, sd, norm)
         norm_err = np.repeat(guess_err[:, None], M, axis=1)
         norm_err[:, scaling.reference] = 0.0  # its sigma is that error already

@@ -15,14 +15,22 @@ from msacat.model.cells import Cells
 from msacat.model.star_network import StarNetwork
 from msacat.model.synthetic_bands import MAX_ERR_MAG
 
+#: of what is added to the interval anyway: noise smaller than this part of it would widen the interval by 3 %
+UNFELT = 0.25
+
 
 def shared_noise(
-    model: StarNetwork, cells: Cells, mean_BD: np.ndarray, device: torch.device, autocast: torch.dtype | None
+    model: StarNetwork,
+    cells: Cells,
+    mean_BD: np.ndarray,
+    beside_M: np.ndarray,
+    device: torch.device,
+    autocast: torch.dtype | None,
 ) -> np.ndarray:
-    """mag (B, M): root of that covariance; 0 in other bands and for stars without spectrum or without G.
+    """mag (B, M): root of that covariance; 0 in other bands, for stars without spectrum or without G, and where unfelt.
 
     Each spectrum is shown once more, moved by one sigma as its noise would move the band's synthetic magnitude: the
-    prediction moves by covariance / sigma.
+    prediction moves by covariance / sigma. `beside_M` (mag) is what the band's intervals get besides.
     """
     scaling, M = model.scaling, model.scaling.n_bands
     shared = np.zeros((len(cells), M))
@@ -35,12 +43,16 @@ def shared_noise(
     for m in np.flatnonzero(scaling.through_xp_M & scaling.supported_bands):
         row_BK = scaling.synthetic.row_MK[m] * unit_BK
         sigma_B = np.sqrt((row_BK**2 * var_BK).sum(1)).clip(1e-30)  # 0 if the half it needs is missing
-        moved = seen.copy()
-        moved.value_BD[:, M:] += var_BK * row_BK / sigma_B[:, None]
+        # No target was noisier than MAX_ERR_MAG.
+        target_err_B = np.minimum(MAG_PER_RELATIVE_FLUX * sigma_B / flux_BM[:, m], MAX_ERR_MAG)
+        felt = np.flatnonzero(target_err_B > UNFELT * beside_M[m])
+        if not len(felt):
+            continue
+        moved = seen.take(felt)
+        moved.value_BD[:, M:] += (var_BK * row_BK / sigma_B[:, None])[felt]
         shown = moved.to(device)
         _, out = model(shown, shown.observed_BD, autocast)
-        follows_B = np.abs(out.mean_BD[:, m].double().cpu().numpy() - mean_BD[rows, m]) * scaling.scale_D[m]
-        # No target was noisier than this.
-        target_err_B = np.minimum(MAG_PER_RELATIVE_FLUX * sigma_B / flux_BM[:, m], MAX_ERR_MAG)
-        shared[rows, m] = np.sqrt(follows_B * target_err_B)
+        moved_by_B = out.mean_BD[:, m].double().cpu().numpy() - mean_BD[rows[felt], m]
+        follows_B = np.abs(moved_by_B) * scaling.scale_D[m]
+        shared[rows[felt], m] = np.sqrt(follows_B * target_err_B[felt])
     return shared
