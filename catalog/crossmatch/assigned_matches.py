@@ -26,7 +26,8 @@ def match_by_gaia_id(readers: SnapshotReaders, inputs: CrossmatchInputs) -> tupl
     """(rows by source_id, their source_ids): stars that objects name by a source_id the store holds.
 
     Of several objects naming one star the best by the survey's best_by matches, else the nearest (unflagged first;
-    ties to the smaller id), and n_candidates counts them. Distance does not matter otherwise: the survey knew which star it meant.
+    ties to the smaller id), and n_candidates counts them. Distance does not matter otherwise: the survey knew which
+    star it meant.
     """
     spec, gaia_id = inputs.spec, inputs.position.gaia_id
     if gaia_id is None:

@@ -16,7 +16,8 @@ def store_changed_stars(conn: Connection, table: sql.Identifier) -> None:
 
     Changed: a measurement differs from the published one, or appeared, or is gone (a file more or less, another
     match), or is shared with other stars now; half a spectrum appeared or is gone; or a row of theirs came from a file
-    that the run which gives their published row did not have. Of further inputs (reddening) that are gone no run keeps a trace: enrich all stars then.
+    that the run which gives their published row did not have. Of further inputs (reddening) that are gone no run keeps
+    a trace: enrich all stars then.
     """
     reference = reference_spec(conn)
     assert reference is not None

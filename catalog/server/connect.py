@@ -101,8 +101,8 @@ def connect(
     """Connect to the store.
 
     Unless `read_only`, as the role that owns the store where the connected one may take it on; without `as_owner`
-    always as the connected one. `start_private` starts the private server if that is the one meant and it is stopped. The server sees
-    `application` and this process's number, so that a waiting job can name the one it waits for.
+    always as the connected one. `start_private` starts the private server if that is the one meant and it is stopped.
+    The server sees `application` and this process's number, so that a waiting job can name the one it waits for.
     Raises StoreUnavailable with the server's own words; never with a password.
     """
     resolved = resolve_dsn(dsn)

@@ -78,7 +78,7 @@ def mixture_of(dataset: str) -> str:
 
 
 def summarise(records: list[dict]) -> list[Summary]:
-    """Rows in the order of datasets, regimes, methods; simulated stars against the truth, real ones against what was measured."""
+    """Rows in the order of datasets, regimes, methods: simulated stars against the truth, real ones against measurements."""
     table: dict[tuple, dict[str, dict]] = defaultdict(dict)
     for r in records:
         enough = r["n"] >= FEWEST_IN_MEAN and r["g_bin"] == "all"
