@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def _rows(conn: Connection, spec: SurveySpec) -> list[Result]:
     ]  # fmt: skip
     wrong += [
         f"file {i}: up to {n} rows of {path} were stored from a file that was forgotten since: "
-        f"`msacat ingest {spec.name} {path}` stores them again"
+        f"`msacat ingest {spec.name} {shlex.quote(path)}` stores them again"
         for i, _, path, n in files_that_lack_rows(conn, spec.name)
     ]
     return [_result("rows are there", spec, wrong, f"rows: {sum(r[2] for r in rows)}; files: {len(rows)}")]
