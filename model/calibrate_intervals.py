@@ -150,9 +150,9 @@ def _fit_bands(
     of_band = fit_kinds([cells.of(use, m) for m, use in enumerate(use_M)], [everything] * M)
     # Bands of different scales, each of normal errors, together have a wider shape than any of them: once more without.
     scale_M = np.array([errors.scale for errors in of_band])
-    alike = cells.all_bands(held, Errors(1.0, everything.weight_J), scale_M)
+    alike = cells.all_bands(held, replace(everything, scale=1.0), scale_M)
     of_band = [
-        Errors(errors.scale * alike.scale, alike.weight_J) if use.any() else everything
+        replace(alike, scale=errors.scale * alike.scale) if use.any() else everything
         for errors, use in zip(of_band, use_M, strict=True)
     ]
     halves = [(m, x) for m in range(M) for x in (0, 1)]

@@ -3,10 +3,10 @@
 A held-out value differs from its prediction by the prediction's error and by its own noise. Where the noise is the larger,
 intervals that cover the observations exactly can be wrong by any factor about the star. So u = error / predicted sigma
 is given the distribution `scale` × a mixture of normals of zero mean and fixed widths (the ash prior of Stephens 2017,
-Biostatistics 18, 275), convolved with every value's own noise. Quantiles of the mixture are the factors. One more
-component, as wide as twenty sigmas of noise, takes wrong measurements away.
+Biostatistics 18, 275), convolved with every value's own noise. Quantiles of the mixture are the factors. Two more
+components, as wide as four and as twenty sigmas of noise, take wrong measurements away.
 
-Suffixes: N values, J widths.
+Suffixes: N values, J widths, W widths of wrong measurements, C all components.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from torch import Tensor
 
 WIDTHS_J = np.geomspace(0.25, 6.0, 10)  # of u / scale
 OUTLIER_NOISE = 20.0  # sigmas of noise: as in reconstruction_loss
+#: The same, and the few sigmas by which variable stars and blends are off: taken for errors of predictions, they would
+#: widen the intervals of all stars. (Noise itself is fitted without them: a little more of it looks just so.)
+WRONG_NOISE_W = np.array([4.0, OUTLIER_NOISE])
 ROUNDS = 150
 STEP = np.log(4.0) / 8  # of the grids of logarithms
 SCALE_GRID = np.exp(STEP * np.arange(-8, 9))  # around the scale leaned on
@@ -43,22 +46,26 @@ EVIDENCE = 10.0
 
 @dataclass(frozen=True)
 class Errors:
-    """Distribution of u: scale × widths, with their weights; the last weight is that of wrong measurements."""
+    """Distribution of u: scale × widths, with their weights; wrong measurements have weights of their own."""
 
     scale: float
     weight_J: np.ndarray
+    wrong_W: np.ndarray
 
     @staticmethod
     def of_nobody() -> Errors:
-        """Sigmas about right, one value in a hundred wrong."""
-        weight = np.append(np.exp(-0.5 * (np.log(WIDTHS_J) / 0.2) ** 2), 0.0)
-        weight *= 0.99 / weight.sum()
-        weight[-1] = 0.01
-        return Errors(1.0, weight)
+        """Sigmas about right, one value in a hundred an accident, one off by a few sigmas."""
+        weight, wrong_W = np.exp(-0.5 * (np.log(WIDTHS_J) / 0.2) ** 2), np.full(len(WRONG_NOISE_W), 0.01)
+        return Errors(1.0, (1 - wrong_W.sum()) * weight / weight.sum(), wrong_W)
+
+    @property
+    def all_weights(self) -> np.ndarray:
+        """float[C], in the order of `_log_density`."""
+        return np.concatenate([self.weight_J, self.wrong_W])
 
     def factor(self, level: float) -> float:
         """Half-width, in predicted sigmas, of the interval that holds `level` of the errors."""
-        share = self.weight_J[:-1] / self.weight_J[:-1].sum()
+        share = self.weight_J / self.weight_J.sum()
         low, high = 0.0, 40.0
         for _ in range(50):
             middle = 0.5 * (low + high)
@@ -106,15 +113,16 @@ def fit_errors(of: Residuals, parent: Errors, pull: float, shape_pull: float | N
     """
     if not len(of):
         return parent
-    scale, weight = _best_scale(of, parent, pull)[0], parent.weight_J
+    scale, weight_C = _best_scale(of, parent, pull)[0], parent.all_weights
     if shape_pull is None:
-        return Errors(scale, weight)
+        return replace(parent, scale=scale)
     density = np.exp(_log_density(of.d_N, scale * of.sd_N, of.var_N))
     for _ in range(ROUNDS):
-        total = (density @ weight).clip(1e-300)
-        weight = weight * (density.T @ (1 / total)) / of.repeats + shape_pull * parent.weight_J
-        weight /= len(density) / of.repeats + shape_pull
-    return Errors(_best_scale(of, Errors(scale, weight), pull)[0], weight)
+        total = (density @ weight_C).clip(1e-300)
+        weight_C = weight_C * (density.T @ (1 / total)) / of.repeats + shape_pull * parent.all_weights
+        weight_C /= len(density) / of.repeats + shape_pull
+    found = Errors(scale, *np.split(weight_C, [len(WIDTHS_J)]))
+    return replace(found, scale=_best_scale(of, found, pull)[0])
 
 
 def fit_kinds(kinds: Sequence[Residuals], parents: Sequence[Errors]) -> list[Errors]:
@@ -135,7 +143,7 @@ def fit_kinds(kinds: Sequence[Residuals], parents: Sequence[Errors]) -> list[Err
     found = []
     for kind, parent, score in zip(kinds, parents, scores, strict=True):
         at, _ = _peak(np.log(SCALE_GRID), score - pull * np.log(SCALE_GRID) ** 2)
-        found.append(Errors(float(parent.scale * np.exp(at)), parent.weight_J) if len(kind) else parent)
+        found.append(replace(parent, scale=float(parent.scale * np.exp(at))) if len(kind) else parent)
     return found
 
 
@@ -184,7 +192,7 @@ def refine_noise(of: Residuals, kind_N: np.ndarray, near: float) -> float:
     published_N, common_N = (var_N - common_N).clamp_min(0), torch.minimum(common_N, var_N)
     kinds, place = np.unique(kind_N, return_inverse=True)
     place_N = torch.as_tensor(place)
-    weight_J = Errors.of_nobody().weight_J[:-1]
+    weight_J = Errors.of_nobody().weight_J
     likely = weight_J > LEAST_WEIGHT
     log_weight_J = torch.as_tensor(np.log(weight_J[likely] / weight_J[likely].sum()))
     width2_J = torch.as_tensor(WIDTHS_J[likely] ** 2)
@@ -248,7 +256,7 @@ def _scale_scores(of: Residuals, parent: Errors, grid=SCALE_GRID) -> np.ndarray:
     """Log likelihood of the parent's scale times each of `grid`."""
     score = np.empty(len(grid))
     for i, by in enumerate(grid):
-        density = np.exp(_log_density(of.d_N, parent.scale * by * of.sd_N, of.var_N)) @ parent.weight_J
+        density = np.exp(_log_density(of.d_N, parent.scale * by * of.sd_N, of.var_N)) @ parent.all_weights
         score[i] = np.log(density.clip(1e-300)).sum()
     return score / of.repeats
 
@@ -265,10 +273,10 @@ def _peak(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _log_density(d_N: np.ndarray, sd_N: np.ndarray, var_N: np.ndarray) -> np.ndarray:
-    """(N, J + 1)."""
+    """(N, C) for the components C = J + W."""
     narrow = WIDTHS_J**2 * sd_N[:, None] ** 2 + var_N[:, None]
-    wide = sd_N**2 + OUTLIER_NOISE**2 * var_N
-    var = np.concatenate([narrow, wide[:, None]], axis=1)
+    wrong = sd_N[:, None] ** 2 + WRONG_NOISE_W**2 * var_N[:, None]
+    var = np.concatenate([narrow, wrong], axis=1)
     return -0.5 * (d_N[:, None] ** 2 / var + np.log(2 * np.pi * var))
 
 

@@ -175,6 +175,18 @@ def test_the_first_coefficients_of_a_single_spectrum_hardly_move_their_sigmas():
     assert np.all((fit_calibration(lone, range(3), 1).xp_VPT / nobody)[:, [0, 3]] > 0.4)
 
 
+def test_variable_stars_do_not_widen_the_intervals_of_all():
+    """One in twenty is off by a few sigmas of its noise, which is larger than the errors of the predictions."""
+    stars = held(60_000, 1.0, noise=3.0, xp=False)
+    rng = np.random.default_rng(5)
+    off = rng.random(stars.value_BD.shape) < 0.05
+    stars.value_BD[off] += 4 * np.sqrt(stars.var_BD[off]) * rng.standard_normal(off.sum())
+    calibration = fit_calibration(stars, range(3), 1)
+    middle = slice(4, 10)
+    np.testing.assert_allclose(calibration.band_VMTX[0][:, middle] / 0.9945, 1.0, atol=0.15)
+    np.testing.assert_allclose(calibration.band_VMTX[1][:, middle] / 1.96, 1.0, atol=0.15)
+
+
 def test_understated_noise_is_found_and_kept_out_of_the_intervals():
     calibration = fit_calibration(held(30_000, 1.0, xp=False, noise=2.0, real_noise=3.0), range(3), 1)
     np.testing.assert_allclose(calibration.noise_M, 1.5, rtol=0.06)
