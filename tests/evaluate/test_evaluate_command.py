@@ -75,6 +75,12 @@ def test_wrong_words(sky, tmp_path, model_folder, msacat_at):
     assert other.code == 2 and "trained on another split" in other.err
 
 
+def test_a_folder_without_truth_is_refused_with_the_next_step(tmp_path, msacat_at):
+    ended = msacat_at(None, "evaluate", "--sky", tmp_path, "--methods", "median_colour")
+    assert ended.code == 1 and "no truth beside the survey files" in ended.err
+    assert "msacat simulate DIR" in ended.err
+
+
 def test_a_store_with_other_files_is_refused(trained, tmp_path, sky, msacat_at):
     import shutil
 
