@@ -25,6 +25,7 @@ def test_a_sky_is_judged_and_an_interrupted_run_goes_on(store, sky, model_folder
     # The stars are kept: no store is opened again, and nothing is judged twice.
     again = msacat_at(None, *command, "--cache", tmp_path / "cache")
     assert again.code == 0 and "answered" not in again.err and "colour_locus" in again.out
+    assert "nan" not in again.out  # no mixture was asked: nothing to compare with
     named = msacat_at(None, *command[:3], *FEW[2:], "--methods", "median_colour", "--cache", tmp_path / "cache",
                       "--dataset", "other", "--json")  # fmt: skip
     assert {r["dataset"].split(":")[0] for r in json.loads(named.out)} == {"other"}
