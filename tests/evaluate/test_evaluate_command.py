@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from msacat.catalog.server.connect import connect
+from msacat.cli.evaluation_store import listing
 
 FEW = ["--methods", "msacat,median_colour,colour_locus", "--regimes", "survey_hidden_xp_seen,xp_hidden"]
 
@@ -88,3 +90,35 @@ def test_a_store_with_other_files_is_refused(trained, tmp_path, sky, msacat_at):
     shutil.copytree(sky.folder, tmp_path / "copy")
     ended = msacat_at(trained, "evaluate", "--sky", tmp_path / "copy", "--methods", "median_colour")
     assert ended.code == 2 and "a store of its own" in ended.err
+    with connect(trained) as conn:
+        gone = str(sky.folder / "gaia_source" / "gone.csv")
+        conn.execute("UPDATE msacat.files SET path = %s WHERE file_id = 1", [gone])
+        conn.commit()
+    ended = msacat_at(trained, "evaluate", "--sky", sky.folder, "--methods", "median_colour")
+    assert ended.code == 2 and gone in ended.err
+
+
+def test_a_cache_of_other_survey_files_is_refused(data, sky, tmp_path, msacat_at):
+    """The truth is the same, the stars are not: a survey was taken away, say, to see what it is worth."""
+    import shutil
+
+    copy, cache = tmp_path / "copy", tmp_path / "cache"
+    shutil.copytree(sky.folder, copy)
+    kept = replace(data, files=listing(sky.folder))
+    assert listing(copy) == kept.files
+    kept.save(cache / f"sky-{kept.fingerprint[:12]}-0.npz")
+    command = [
+        "evaluate",
+        "--sky",
+        copy,
+        "--cache",
+        cache,
+        "--methods",
+        "median_colour",
+        "--regimes",
+        "xp_hidden",
+    ]
+    assert msacat_at(None, *command).code == 0
+    shutil.rmtree(copy / "twomass_psc")
+    ended = msacat_at(None, *command)
+    assert ended.code == 2 and "other survey files" in ended.err and "another --cache" in ended.err
