@@ -260,6 +260,14 @@ def test_unsupported_bands_and_bands_through_spectra(sky, stream_of, quick, tmp_
     assert 1.4826 * np.median(np.abs(error)) < 0.05
     assert (found.err68_BM[:, 3] >= 0.0198).all()  # synthetic photometry is not survey photometry
     assert (found.err95_BM[:, 3] >= 0.0391).all()
+    # a star redder than all whose spectra taught a band is unlike them
+    colour = found.mag_BM[:, 1] - found.mag_BM[:, 2]
+    taught = np.tile([-99.0, 99.0], (8, 1))
+    taught[3, 1] = limit = float(np.median(colour))
+    model.scaling = replace(model.scaling, taught_MR=taught)
+    flagged = model.predict(block).suspect_BM
+    np.testing.assert_array_equal(flagged[:, 3], found.suspect_BM[:, 3] | (colour > limit))
+    np.testing.assert_array_equal(flagged[:, 4:], found.suspect_BM[:, 4:])
     # on a store that has J, its measurements pass through
     measured = model.predict(sky.stars)
     seen = np.isfinite(sky.stars.mag_BM[:, 6])
