@@ -135,6 +135,13 @@ def test_nobody_to_learn_the_errors_of_spectra_from(data):
     assert row.interval_words() == ["", "", ""] and row.nmad > 0
 
 
+def test_one_star_alone_has_no_scatter_to_judge_its_spectrum_by(data):
+    regime = "faint_xp_infrared_seen"
+    (case,) = cases(data.test, data.features, regime, data.seed)
+    one = replace(data, test=data.test.take(case.row_B[:1]), truth=data.truth.take(case.row_B[:1]))
+    assert not _without_a_murmur(one, "median_colour", regime)
+
+
 def test_a_regime_of_which_no_star_has_anything_is_named(data):
     """A sky without spectra, say."""
     part = replace(data.test, xp_BK=np.full_like(data.test.xp_BK, np.nan))
