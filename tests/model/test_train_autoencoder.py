@@ -296,6 +296,17 @@ def test_bands_of_few_training_stars_are_named(sky, quick, without):
     notes = what_is_skipped(model)
     assert any("intervals may be much too small: ps1_g 60" in note for note in notes)
     assert any("fewer than 20 training stars: ps1_i" in note for note in notes)
+    assert not any("few labels" in note for note in notes)
+
+
+def test_quantities_of_few_labels_are_named(sky, quick):
+    block = sky.stars.take(np.arange(200))
+    labels = fit_label_scaling(sky.features, block)
+    scaling = fit_scaling(sky.features, block)
+    notes = what_is_skipped(StarNetwork(scaling, labels, MixturePrior(scaling.n_cells, 1, 1), quick))
+    n = np.isfinite(block.label_BL).sum(0)
+    (few,) = [note for note in notes if "few labels" in note]
+    assert few.endswith(f": fe_h {n[0] + n[1]}, teff {n[2]}")
 
 
 def test_too_few_stars_is_refused(sky, stream_of, quick, tmp_path):
