@@ -266,11 +266,11 @@ def _commit() -> str:
 
 
 def _print(records: list[dict]) -> None:
-    from msacat.model.evaluate.accuracy_tables import FEWEST_IN_MEAN, summarise
+    from msacat.model.evaluate.accuracy_tables import FEWEST_IN_MEAN, ratio_words, summarise
 
     rows = [
-        (s.dataset, s.regime, s.method, s.bands, f"{s.nmad:.4f}", f"{s.over_conventional:.2f}", f"{s.over_mfa:.2f}",
-         f"{s.coverage68:.2f}", f"{s.coverage95:.2f}")
+        (s.dataset, s.regime, s.method, s.bands, f"{s.nmad:.4f}", ratio_words(s.over_conventional),
+         ratio_words(s.over_mfa), *s.interval_words()[:2])
         for s in summarise(records)
     ]  # fmt: skip
     if not rows:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from msacat.cli.evaluation_store import evaluation_store
+from msacat.cli.evaluation_store import evaluation_store, listing
 from msacat.cli.output import say
 
 BLOCKS = 0  # no model of a store has this number: its packed blocks are the evaluation's
@@ -66,20 +66,28 @@ def _kept(
     label: str, files: Path, dsn: str | None, cache: Path | None, read: Callable[[str], Any]
 ) -> Iterator[Any]:
     """Stars from the cache, where no store is needed unless one is named; else from the store, into the cache."""
+    from msacat.catalog.errors import UsageError
     from msacat.catalog.server.advisory_lock import advisory_lock
     from msacat.catalog.server.connect import connect
     from msacat.cli.evaluation_records import RecordTable
     from msacat.model.evaluate.evaluation_data import EvaluationData
     from msacat.model.evaluate.record_file import Records
 
-    path = cache / f"{label}.npz" if cache else None
-    if path and path.is_file() and dsn is None:
-        yield EvaluationData.load(path), Records([])
+    path, made_from = cache / f"{label}.npz" if cache else None, listing(files)
+    kept = EvaluationData.load(path) if path and path.is_file() else None
+    if kept and kept.files not in ("", made_from):
+        raise UsageError("the cache holds the stars of other survey files that had the same truth beside them",
+                         file=str(path), next_step="give another --cache")  # fmt: skip
+    if kept and dsn is None:
+        yield kept, Records([])
         return
-    with evaluation_store(files, dsn, label.replace("-", "_")) as store, connect(store) as conn:
+    with (
+        evaluation_store(files, dsn, f"{label}-{made_from[:8]}".replace("-", "_")) as store,
+        connect(store) as conn,
+    ):
         with advisory_lock(conn, "evaluation", wait=True, tell=say):
-            data = EvaluationData.load(path) if path and path.is_file() else read(store)
-        if path and not path.is_file():
+            data = kept or replace(read(store), files=made_from)
+        if path and not kept:
             data.save(path)
         yield data, RecordTable(conn)
 

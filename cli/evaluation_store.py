@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,17 @@ def datasets_of(sky: Path) -> list[str]:
     return sorted(names, key=lambda name: (name != "gaia_source", "neighbour" in name, name))
 
 
+def listing(files: Path) -> str:
+    """Hash of the names and sizes of the files in the folders of the datasets."""
+    found = [
+        [str(path.relative_to(files)), path.stat().st_size]
+        for dataset in datasets_of(files)
+        for path in sorted((files / dataset).rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
 def _fill(files: Path, dsn: str) -> None:
     for dataset in datasets_of(files):
         _run(["ingest", dataset, str(files / dataset), "--dsn", dsn, "--quiet", "--json"])
@@ -78,7 +91,9 @@ def _require_own(files: Path, conn: Any) -> None:
     require_store(conn)
     paths = [Path(path) for path in ingested_paths(conn)]
     conn.commit()
-    if foreign := [path for path in paths if not path.resolve().is_relative_to(files.resolve())]:
+    # One that was there and is gone is another sky's too.
+    own = files.resolve()
+    if foreign := [path for path in paths if not (path.resolve().is_relative_to(own) and path.exists())]:
         raise UsageError(
             "this store holds other files: an evaluation needs a store of its own",
             found=f"{len(foreign)} files, e.g. {foreign[0]}",

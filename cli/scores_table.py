@@ -10,7 +10,7 @@ from msacat.cli.output import print_line, print_table
 #: regimes of model/score_model.py; of bands the whole survey is hidden, of labels nothing but the label
 COLUMNS = {
     "star with XP": ("survey_hidden_xp_seen", "xp_seen"),
-    "star without XP": ("survey_hidden_no_xp",),
+    "star without XP": ("survey_hidden_no_xp", "no_xp"),
     "its XP hidden": ("xp_and_survey_hidden", "xp_hidden"),
 }
 

@@ -56,7 +56,7 @@ def _measure(features: StarFeatures, block: StarBlock) -> tuple[np.ndarray, np.n
     """(slope_K on 1 / flux, its variance_K); None with too few spectra."""
     ref = features.band_names.index(features.reference_band)
     G = block.mag_BM[:, ref].astype(np.float64)
-    colour = _first_colour(features, block.mag_BM.astype(np.float64))
+    colour = first_colour(features, block.mag_BM.astype(np.float64))
     use = (
         np.isfinite(block.xp_BK).all(1)
         & np.isfinite(block.xp_err_BK).all(1)
@@ -95,8 +95,8 @@ def _measure(features: StarFeatures, block: StarBlock) -> tuple[np.ndarray, np.n
     return slope, var
 
 
-def _first_colour(features: StarFeatures, mag_BM: np.ndarray) -> np.ndarray:
-    """Bluest − reddest band of the reference band's survey; for Gaia, BP − RP."""
+def first_colour(features: StarFeatures, mag_BM: np.ndarray) -> np.ndarray:
+    """Bluest − reddest band of the reference band's survey, mag; for Gaia, BP − RP."""
     bands = features.bands
     ref = features.band_names.index(features.reference_band)
     own = [m for m in range(len(bands)) if bands[m].survey == bands[ref].survey]

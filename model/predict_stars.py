@@ -15,6 +15,7 @@ from msacat.model.autoencoder import EMBEDDING, QUANTITIES, Output
 from msacat.model.calibrate_intervals import NORMAL
 from msacat.model.cells import Cells
 from msacat.model.devices import choose_autocast, choose_device
+from msacat.model.fit_background import first_colour
 from msacat.model.held_out import beside
 from msacat.model.match_features import Renaming
 from msacat.model.mixture_prior import Posterior
@@ -38,7 +39,7 @@ class Prediction:
                  (NaN if unpublished) and 1.96 times it
     observed_BM  bool, measured
     suspect_BM   bool, measured > 5 sigma off what the star's other values say; or imputed for a star unlike
-                 the training stars
+                 the training stars, or of a colour of which no spectrum taught a band known only through them
     no_support_BM  bool, band that neither training photometry nor training spectra reach
     through_xp_BM  bool, imputed in a band no training star was measured in: known only through the XP
     xp_BK, xp_err_BK  Gaia internal flux units: measured halves untouched, the other predicted
@@ -151,7 +152,9 @@ class StarModel:
         err68 = np.where(measured, block.mag_err_BM, np.where(blank, np.nan, err[0]))
         err95 = np.where(measured, ONE_95 * block.mag_err_BM, np.where(blank, np.nan, err[1]))
         loo = np.abs(prior.loo_z_BD[:, :M].cpu().numpy())
-        suspect = np.where(measured, loo > SUSPECT_SIGMA, outside[:, None] & ~blank)
+        colour = first_colour(scaling.features, mag)[:, None]
+        untaught = (colour < scaling.taught_MR[:, 0]) | (colour > scaling.taught_MR[:, 1])
+        suspect = np.where(measured, loo > SUSPECT_SIGMA, (outside[:, None] | untaught) & ~blank)
 
         xp, xp_err, bp_seen, rp_seen = self._spectra(block, cells, mean, sd, norm, guess_err)
         alone = np.flatnonzero(~(bp_seen | rp_seen))

@@ -20,9 +20,9 @@ from msacat.catalog.surveys.error_units import MAG_PER_RELATIVE_FLUX
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import StarFeatures
 from msacat.model.cells import Cells
-from msacat.model.fit_background import fit_background
+from msacat.model.fit_background import first_colour, fit_background
 from msacat.model.noise_in_flux import fit_snr_limits
-from msacat.model.synthetic_bands import SyntheticBands
+from msacat.model.synthetic_bands import ANY_COLOUR, SyntheticBands, colours_with_targets
 
 MAX_ERR_MAG = 5.0  # a larger published error says no more than this one, and its square stays finite
 MAX_SCALED = 60.0  # robust widths; beyond this a cell is an accident, and its square must stay finite
@@ -52,6 +52,9 @@ class FeatureScaling:
     noise_D: np.ndarray  # real over published error, without floors (fit_noise_scale.py); 1 until fitted
     zero_point_M: np.ndarray  # mag, scatter over the sky (fit_zero_points.py); 0 until fitted
     snr_limit_M: np.ndarray  # S/N from which the survey lists a star (noise_in_flux.py); 0 = no sharp limit
+    taught_MR: (
+        np.ndarray
+    )  # mag, range of first_colour() of stars that teach a band known through spectra; else endless
     synthetic: SyntheticBands
 
     @property
@@ -83,6 +86,8 @@ class FeatureScaling:
         values = {
             k: np.asarray(v, kinds.get(k, np.float64)) if isinstance(v, list) else v for k, v in data.items()
         }
+        # Models of before know no such range.
+        values.setdefault("taught_MR", np.tile(ANY_COLOUR, (len(features.bands), 1)))
         return FeatureScaling(**values | {"features": features, "synthetic": SyntheticBands.of(features)})
 
     def encode(self, block: StarBlock) -> Cells:
@@ -246,8 +251,22 @@ def fit_scaling(features: StarFeatures, block: StarBlock, background: bool = Tru
         np.ones(D),
         np.zeros(M),
         fit_snr_limits(block),
+        _taught_colours(features, block, derived[0], through_xp),
         synthetic,
     )
+
+
+def _taught_colours(
+    features: StarFeatures, block: StarBlock, synthetic_BM: np.ndarray, through_xp_M: np.ndarray
+) -> np.ndarray:
+    """taught_MR, from stars with a whole spectrum."""
+    colour = first_colour(features, block.mag_BM.astype(np.float64))
+    use = np.isfinite(block.xp_BK).all(1) & np.isfinite(colour)
+    taught = np.tile(ANY_COLOUR, (len(through_xp_M), 1))
+    for m in np.flatnonzero(through_xp_M):
+        if np.isfinite(synthetic_BM[use, m]).sum() >= MIN_SUPPORT:
+            taught[m] = colours_with_targets(colour[use], np.isfinite(synthetic_BM[use, m]))
+    return taught
 
 
 def _normalise(

@@ -21,8 +21,8 @@ class Score:
     """One quantity in one regime, against observed values of stars not trained on.
 
     quantity   band name, "xp" (units of each coefficient's robust scatter) or label name
-    regime     survey_hidden_xp_seen, survey_hidden_no_xp, xp_hidden, xp_and_survey_hidden;
-               for labels xp_seen, xp_hidden
+    regime     survey_hidden_xp_seen, survey_hidden_no_xp (stars without spectrum), xp_hidden, xp_and_survey_hidden
+               (stars with one); for labels xp_seen, no_xp, xp_hidden
     unit       of bias, nmad, rmse: mag, dex, K; "scatter" for xp
     bias, nmad, rmse   imputed − observed
     coverage68, coverage95   share of observed values inside the calibrated interval, their own error included
@@ -46,9 +46,12 @@ def score(model: StarModel, stream: StarStream, part: str = "test", max_stars: i
     n = 0
     for block in stream.blocks(part, epoch=0, seed=0):
         rng = np.random.default_rng([0, n])
+        # Of a star without spectrum none can be hidden: such stars are fainter, and are scored as what they are.
+        with_xp = block.take(np.isfinite(block.xp_BK).any(1) & (network.scaling.n_xp > 0))
         for regime in REGIMES:
-            if regime in ("survey_hidden", "as_observed") or network.scaling.n_xp:
-                held[regime].append(hold_out(network, block, regime, rng, model.device))
+            stars = with_xp if "xp" in regime else block
+            if len(stars):
+                held[regime].append(hold_out(network, stars, regime, rng, model.device))
         n += len(block)
         if n >= max_stars:
             break
@@ -88,28 +91,21 @@ def _of_regime(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
 
 
 def _labels(model: StarModel, held: HeldOut, regime: str) -> list[Score]:
-    """With everything the star has, its spectrum included; and with the spectrum hidden."""
+    """With everything the star has, with a spectrum or without one; and with the spectrum hidden."""
     out: list[Score] = []
-    seen = regime == "as_observed"
+    names = {"xp_seen": True, "no_xp": False} if regime == "as_observed" else {"xp_hidden": False}
     labels = model.network.labels
     factor = model.stored.calibration.labels(held.xp_seen_B)
     inside = holds(held.label_BL - held.label_median_BL, held.label_sd_BL, held.label_err_BL**2, factor)
-    for j, label in enumerate(model.scaling.features.labels):
-        use = np.isfinite(held.label_BL[:, j]) & (held.xp_seen_B == seen)
-        difference = (held.label_median_BL - held.label_BL)[use, j] * labels.scale_Q[
-            labels.quantity_of_label[j]
-        ]
-        if label.quantity == "teff":
-            center = labels.center_Q[labels.quantity_of_label[j]]
-            truth = 10 ** (held.label_BL[use, j] * labels.scale_Q[labels.quantity_of_label[j]] + center)
-            difference = truth * (10**difference - 1)
-        out += _score(
-            label.name,
-            "xp_seen" if seen else "xp_hidden",
-            _UNITS[label.quantity],
-            difference,
-            inside[:, use, j],
-        )
+    for name, seen in names.items():
+        for j, label in enumerate(model.scaling.features.labels):
+            use = np.isfinite(held.label_BL[:, j]) & (held.xp_seen_B == seen)
+            q = labels.quantity_of_label[j]
+            difference = (held.label_median_BL - held.label_BL)[use, j] * labels.scale_Q[q]
+            if label.quantity == "teff":
+                truth = 10 ** (held.label_BL[use, j] * labels.scale_Q[q] + labels.center_Q[q])
+                difference = truth * (10**difference - 1)
+            out += _score(label.name, name, _UNITS[label.quantity], difference, inside[:, use, j])
     return out
 
 

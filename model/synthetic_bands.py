@@ -19,6 +19,11 @@ MAX_ERR_MAG = (
     0.1  # S/N 10: a noisier synthetic magnitude is biased, since it is cut where the flux is negative
 )
 UNKNOWN_XP_ERR = 0.01  # of the coefficient: where the archive gives no error
+LEAST_SHARE = (
+    0.25  # of the spectra of a colour that give a magnitude; of fewer, only the bright and the blue do
+)
+COLOUR_BIN = 50  # spectra
+ANY_COLOUR = (-99.0, 99.0)  # mag
 
 
 @dataclass(frozen=True)
@@ -84,3 +89,24 @@ class SyntheticBands:
                     mag[np.ix_(whole, bands)] = np.where(good, found + self.shift_M[bands], np.nan)
                     err[np.ix_(whole, bands)] = np.where(good, error, np.nan)
         return mag, err
+
+
+def colours_with_targets(colour_N: np.ndarray, has_target_N: np.ndarray) -> tuple[float, float]:
+    """Range of colour (mag) in which spectra, one a star, teach a band: a red star's give no light in u above their noise.
+
+    Open where the reddest or bluest spectra do. Whoever learns from the others alone takes red stars for as bright in u
+    as bluer ones: 2 mag too bright on a simulated sky.
+    """
+    order = np.argsort(colour_N, kind="stable")
+    bins = np.array_split(order, max(1, len(order) // COLOUR_BIN))
+    share = np.array([has_target_N[rows].mean() if len(rows) else 0.0 for rows in bins])
+    first = last = int(np.argmax(share))
+    while first > 0 and share[first - 1] >= LEAST_SHARE:
+        first -= 1
+    while last + 1 < len(bins) and share[last + 1] >= LEAST_SHARE:
+        last += 1
+    low, high = ANY_COLOUR
+    return (
+        low if first == 0 else float(colour_N[bins[first][0]]),
+        high if last + 1 == len(bins) else float(colour_N[bins[last][-1]]),
+    )

@@ -42,8 +42,8 @@ def read_ids(path: Path) -> list[int]:
 
 def _plain_list(path: Path) -> list[int]:
     ids = []
-    for number, line in enumerate(path.read_text().split(), start=1):
-        if not line.isdigit() or int(line) >= 2**63:
+    for number, line in enumerate(path.read_text("utf-8", "replace").split(), start=1):
+        if not (line.isascii() and line.isdigit()) or int(line) >= 2**63:
             raise InputRejected("not a source_id", file=str(path), row=number, expected="an integer below 2^63",
                                 found=line)  # fmt: skip
         ids.append(int(line))

@@ -14,6 +14,7 @@ from msacat.model.evaluate.accuracy_tables import (
     against_of,
     in_mean,
     mixture_of,
+    ratio_words,
     summarise,
 )
 from msacat.model.evaluate.regimes import REGIMES
@@ -89,19 +90,12 @@ def _provenance(records: list[dict]) -> str:
 
 def _summary_table(rows: list[Summary]) -> list[str]:
     body = [
-        [s.method, f"{s.nmad:.4f}", _ratio(s.over_conventional), _ratio(s.over_mfa), _ratio(s.worst_over_mfa),
-         *_intervals(s)]
+        [s.method, f"{s.nmad:.4f}", ratio_words(s.over_conventional), ratio_words(s.over_mfa), ratio_words(s.worst_over_mfa),
+         *s.interval_words()]
         for s in rows
     ]  # fmt: skip
     head = ["method", "NMAD", "÷ conventional", "÷ MFA", "worst band", "68 %", "95 %", "invented"]
     return _table(head, body)
-
-
-def _intervals(row: Summary) -> list[str]:
-    """Blank for a method without error bars where no calibration star tells its residuals: nothing lies inside none."""
-    if row.coverage95 < 0.005:
-        return [""] * 3
-    return [f"{row.coverage68:.2f}", f"{row.coverage95:.2f}", f"{100 * row.hallucinated:.1f} %"]
 
 
 def _by_band(records: list[dict], dataset: str, regime: str) -> list[str]:
@@ -184,7 +178,7 @@ def _classes(records: list[dict], dataset: str) -> list[str]:
     if not others:
         return []
     body = [
-        [s.dataset.split(":")[1], s.regime, s.method, str(s.bands), f"{s.nmad:.4f}", *_intervals(s)]
+        [s.dataset.split(":")[1], s.regime, s.method, str(s.bands), f"{s.nmad:.4f}", *s.interval_words()]
         for s in others
     ]
     head = ["class", "regime", "method", "bands", "NMAD", "68 %", "95 %", "invented"]
@@ -202,7 +196,3 @@ def _table(head: list[str], body: list[list[str]]) -> list[str]:
         "|---" * len(head) + "|",
         *("| " + " | ".join(row) + " |" for row in body),
     ]
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else ""

@@ -62,9 +62,21 @@ class Summary:
     over_conventional: float  # NaN without a conventional method in the records
     over_mfa: float  # the robust MFA on a dirty sky
     worst_over_mfa: float
-    coverage68: float
+    coverage68: float  # NaN where intervals are endless
     coverage95: float
     hallucinated: float
+
+    def interval_words(self) -> list[str]:
+        """68 %, 95 %, invented. Blank for a method without error bars where no calibration star tells its residuals:
+        nothing lies inside none, and all inside endless ones."""
+        if not self.coverage95 >= 0.005:
+            return [""] * 3
+        return [f"{self.coverage68:.2f}", f"{self.coverage95:.2f}", f"{100 * self.hallucinated:.1f} %"]
+
+
+def ratio_words(value: float) -> str:
+    """Blank where there is nothing to compare with."""
+    return f"{value:.2f}" if np.isfinite(value) else ""
 
 
 def against_of(dataset: str) -> str:
@@ -106,7 +118,7 @@ def summarise(records: list[dict]) -> list[Summary]:
             Summary(
                 dataset, regime, method, len(rows) // len(seeds), float(own.mean()), _mean_of_known(own / best),
                 _mean_of_known(own / mfa), _mean_of_known(np.array(worst)),
-                *(float(np.mean([r[name] for r in rows])) for name in ("coverage68", "coverage95", "hallucinated")),
+                *(_mean_of_told(rows, name) for name in ("coverage68", "coverage95", "hallucinated")),
             )
         )  # fmt: skip
     return sorted(out, key=lambda s: (s.dataset, REGIMES.index(s.regime)))
@@ -116,6 +128,11 @@ def in_mean(record: dict) -> bool:
     """Does this quantity belong to what the regime is about?"""
     wanted = QUANTITIES.get(record["regime"])
     return record["quantity"] in wanted if wanted else record["quantity"] not in ("xp", "fe_h")
+
+
+def _mean_of_told(rows: list[dict], name: str) -> float:
+    """NaN where one of the intervals has no end (their score says so): nobody told the errors."""
+    return float("nan") if any(r["crps"] is None for r in rows) else float(np.mean([r[name] for r in rows]))
 
 
 def _mean_of_known(ratios: np.ndarray) -> float:

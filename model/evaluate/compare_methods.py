@@ -47,6 +47,8 @@ def compare_methods(
     for regime in regimes:
         prepared = [_Fold(fold, i, regime) for i, fold in enumerate(folds)]
         asked = _by_quantity([(q.quantity, q.asked) for fold in prepared for q in fold.questions])
+        if not asked:
+            tell(f"{regime}: no test star has what is hidden there")
         for method in methods:
             key = key_of(folds, regime, method)
             if done(key) or not asked or not knows(method, regime):

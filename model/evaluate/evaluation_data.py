@@ -29,6 +29,7 @@ class EvaluationData:
     truth        of the test stars; None for real stars
     cell_divisor source_id // cell_divisor is the sky cell, the unit of the bootstrap
     seed         of split, cells and fits
+    files        hash of names and sizes of the survey files; "" where that was not kept
     """
 
     name: str
@@ -40,6 +41,7 @@ class EvaluationData:
     truth: Truth | None
     cell_divisor: int
     seed: int
+    files: str = ""
 
     @property
     def reference(self) -> int:
@@ -73,7 +75,7 @@ class EvaluationData:
             arrays |= {f"truth.{f.name}": getattr(self.truth, f.name) for f in fields(Truth)}
             arrays["truth.class_B"] = self.truth.class_B.astype(str)
         header = {"name": self.name, "fingerprint": self.fingerprint, "features": self.features.to_json(),
-                  "cell_divisor": self.cell_divisor, "seed": self.seed}  # fmt: skip
+                  "cell_divisor": self.cell_divisor, "seed": self.seed, "files": self.files}  # fmt: skip
         arrays[_HEADER] = np.array(json.dumps(header))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -100,4 +102,5 @@ class EvaluationData:
         return EvaluationData(
             header["name"], header["fingerprint"], StarFeatures.from_json(header["features"]),
             parts["train"], parts["calibrate"], parts["test"], truth, header["cell_divisor"], header["seed"],
+            header.get("files", ""),
         )  # fmt: skip

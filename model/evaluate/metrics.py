@@ -28,7 +28,8 @@ class Accuracy:
     outliers     share beyond 0.25
     coverage68, coverage95  share inside the stated intervals
     hallucinated  share beyond 5 stated errors, or beyond 0.5
-    crps         mean continuous ranked probability score of a normal of the stated 68 % width; smaller is better
+    crps         mean continuous ranked probability score of a normal of the stated 68 % width; smaller is better, inf
+                 where an interval has no end
     """
 
     n: int

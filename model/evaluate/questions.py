@@ -101,7 +101,8 @@ def questions(data: EvaluationData, cases: list[Case]) -> Iterator[Question]:
             true = np.full(own.xp_BK.shape, np.nan) if truth is None else truth.xp_BK
             known, flux = own.xp_BK if truth is None else true, 10 ** (-0.4 * g)[:, None]
             stars = asked_xp_B & (kind == "star")
-            unit = (known / flux)[stars if stars.any() else asked_xp_B].std(0) * flux
+            scatter = (known / flux)[stars if stars.any() else asked_xp_B].std(0)
+            unit = np.where(scatter > 0, scatter, np.nan) * flux  # one star has none: it is not judged
             yield ask("xp", asked_xp_B, true, own.xp_BK.astype(float), own.xp_err_BK, unit)
         for quantity, (band_name, _) in SYNTHETIC.items():
             if truth is not None and case.asked_synthetic_B.any() and band_name in data.features.band_names:

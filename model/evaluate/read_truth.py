@@ -54,10 +54,7 @@ def noise_free_stars(sky: Path, features: StarFeatures) -> StarBlock:
 
 
 def _read(sky: Path, features: StarFeatures) -> tuple[np.ndarray, Truth]:
-    path = sky / TRUTH_FILE
-    if not path.is_file():
-        raise InputRejected("no truth beside the survey files", file=str(path), expected="a simulated sky's folder",
-                            next_step="msacat simulate DIR")  # fmt: skip
+    path = _truth_file(sky)
     schema = pq.read_schema(path).names
     bands = [name for name in features.band_names if name in schema]
     halves = ["bp_coefficients", "rp_coefficients"]
@@ -75,5 +72,13 @@ def _read(sky: Path, features: StarFeatures) -> tuple[np.ndarray, Truth]:
 
 def fingerprint(sky: Path) -> str:
     """sha256 of truth.parquet: which sky this is."""
-    with open(sky / TRUTH_FILE, "rb") as file:
+    with open(_truth_file(sky), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _truth_file(sky: Path) -> Path:
+    path = sky / TRUTH_FILE
+    if not path.is_file():
+        raise InputRejected("no truth beside the survey files", file=str(path), expected="a simulated sky's folder",
+                            next_step="msacat simulate DIR")  # fmt: skip
+    return path

@@ -85,7 +85,7 @@ def test_a_seed_without_conventional_methods_leaves_their_ratio_to_the_others():
     def record(method, seed, nmad):
         return {"dataset": "sky", "regime": "random_cells", "quantity": "ps1_g", "g_bin": "all", "method": method,
                 "against": "truth", "n": 500, "nmad": nmad, "nmad_lo": nmad, "nmad_hi": nmad, "coverage68": 0.68,
-                "coverage95": 0.95, "hallucinated": 0.0, "seed": seed}  # fmt: skip
+                "coverage95": 0.95, "crps": nmad, "hallucinated": 0.0, "seed": seed}  # fmt: skip
 
     records = [
         record("msacat", 0, 0.01),

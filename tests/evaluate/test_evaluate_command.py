@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from msacat.catalog.server.connect import connect
+from msacat.cli.evaluation_store import listing
 
 FEW = ["--methods", "msacat,median_colour,colour_locus", "--regimes", "survey_hidden_xp_seen,xp_hidden"]
 
@@ -25,6 +27,7 @@ def test_a_sky_is_judged_and_an_interrupted_run_goes_on(store, sky, model_folder
     # The stars are kept: no store is opened again, and nothing is judged twice.
     again = msacat_at(None, *command, "--cache", tmp_path / "cache")
     assert again.code == 0 and "answered" not in again.err and "colour_locus" in again.out
+    assert "nan" not in again.out  # no mixture was asked: nothing to compare with
     named = msacat_at(None, *command[:3], *FEW[2:], "--methods", "median_colour", "--cache", tmp_path / "cache",
                       "--dataset", "other", "--json")  # fmt: skip
     assert {r["dataset"].split(":")[0] for r in json.loads(named.out)} == {"other"}
@@ -75,9 +78,47 @@ def test_wrong_words(sky, tmp_path, model_folder, msacat_at):
     assert other.code == 2 and "trained on another split" in other.err
 
 
+def test_a_folder_without_truth_is_refused_with_the_next_step(tmp_path, msacat_at):
+    ended = msacat_at(None, "evaluate", "--sky", tmp_path, "--methods", "median_colour")
+    assert ended.code == 1 and "no truth beside the survey files" in ended.err
+    assert "msacat simulate DIR" in ended.err
+
+
 def test_a_store_with_other_files_is_refused(trained, tmp_path, sky, msacat_at):
     import shutil
 
     shutil.copytree(sky.folder, tmp_path / "copy")
     ended = msacat_at(trained, "evaluate", "--sky", tmp_path / "copy", "--methods", "median_colour")
     assert ended.code == 2 and "a store of its own" in ended.err
+    with connect(trained) as conn:
+        gone = str(sky.folder / "gaia_source" / "gone.csv")
+        conn.execute("UPDATE msacat.files SET path = %s WHERE file_id = 1", [gone])
+        conn.commit()
+    ended = msacat_at(trained, "evaluate", "--sky", sky.folder, "--methods", "median_colour")
+    assert ended.code == 2 and gone in ended.err
+
+
+def test_a_cache_of_other_survey_files_is_refused(data, sky, tmp_path, msacat_at):
+    """The truth is the same, the stars are not: a survey was taken away, say, to see what it is worth."""
+    import shutil
+
+    copy, cache = tmp_path / "copy", tmp_path / "cache"
+    shutil.copytree(sky.folder, copy)
+    kept = replace(data, files=listing(sky.folder))
+    assert listing(copy) == kept.files
+    kept.save(cache / f"sky-{kept.fingerprint[:12]}-0.npz")
+    command = [
+        "evaluate",
+        "--sky",
+        copy,
+        "--cache",
+        cache,
+        "--methods",
+        "median_colour",
+        "--regimes",
+        "xp_hidden",
+    ]
+    assert msacat_at(None, *command).code == 0
+    shutil.rmtree(copy / "twomass_psc")
+    ended = msacat_at(None, *command)
+    assert ended.code == 2 and "other survey files" in ended.err and "another --cache" in ended.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 
 from msacat.catalog.errors import UsageError
 from msacat.model.evaluate import all_methods
+from msacat.model.evaluate.accuracy_tables import summarise
 from msacat.model.evaluate.all_methods import METHODS, make_methods
 from msacat.model.evaluate.compare_methods import compare_methods, key_of
 from msacat.model.evaluate.opponents import missforest
 from msacat.model.evaluate.opponents.oracle import Oracle
 from msacat.model.evaluate.opponents.own_model import OwnModel
 from msacat.model.evaluate.read_truth import noise_free_stars
+from msacat.model.evaluate.record_file import Records
 from msacat.model.evaluate.regimes import cases
 from msacat.model.predict_stars import StarModel
 
@@ -123,6 +126,29 @@ def test_nobody_to_learn_the_errors_of_spectra_from(data):
     )
     assert {r["quantity"] for r in records} >= {"synthetic_g", "synthetic_z"}
     assert all(r["coverage68"] == 1 for r in records if r["against"] == "truth")
+    # JSON knows no infinity; and where nobody tells the errors nothing is said of the intervals.
+    stamp = {"seed": 0, "stars": 1, "commit": "", "date": "", "seconds": 0.0, "key": ""}
+    kept = Records([])
+    kept.add([r | stamp for r in records])
+    json.dumps(kept.records, allow_nan=False)
+    (row,) = [s for s in summarise(kept.records) if s.dataset == data.name]
+    assert row.interval_words() == ["", "", ""] and row.nmad > 0
+
+
+def test_one_star_alone_has_no_scatter_to_judge_its_spectrum_by(data):
+    regime = "faint_xp_infrared_seen"
+    (case,) = cases(data.test, data.features, regime, data.seed)
+    one = replace(data, test=data.test.take(case.row_B[:1]), truth=data.truth.take(case.row_B[:1]))
+    assert not _without_a_murmur(one, "median_colour", regime)
+
+
+def test_a_regime_of_which_no_star_has_anything_is_named(data):
+    """A sky without spectra, say."""
+    part = replace(data.test, xp_BK=np.full_like(data.test.xp_BK, np.nan))
+    said: list[str] = []
+    methods = make_methods(["median_colour"])
+    assert not list(compare_methods([replace(data, test=part)], methods, ["xp_hidden"], tell=said.append))
+    assert said == ["xp_hidden: no test star has what is hidden there"]
 
 
 def _without_a_murmur(data, method, regime):

@@ -98,6 +98,18 @@ def test_held_out_measurements_are_covered_as_promised(model, fresh, stream_of):
     assert labels["apogee_dr17.fe_h"].nmad < 0.25 and labels["apogee_dr17.teff"].unit == "K"
 
 
+def test_stars_without_a_spectrum_are_scored_apart_and_their_labels_too(model, fresh, stream_of):
+    stream = stream_of(fresh.features, fresh.stars)
+    scores = {(s.regime, s.quantity): s for s in score(model, stream, part="train", max_stars=10**6)}
+    stars = fresh.stars.take(stream._part("train"))
+    has_xp, has_label = np.isfinite(stars.xp_BK).any(1), np.isfinite(stars.label_BL[:, 0])
+    fe_h = {regime: scores[regime, "apogee_dr17.fe_h"] for regime in ("xp_seen", "no_xp", "xp_hidden")}
+    assert fe_h["xp_seen"].n == fe_h["xp_hidden"].n == (has_label & has_xp).sum()
+    assert fe_h["no_xp"].n == (has_label & ~has_xp).sum()
+    # One survey of a star is hidden: of fewer stars than have it.
+    assert scores["xp_and_survey_hidden", "ps1_g"].n <= (np.isfinite(stars.mag_BM[:, 3]) & has_xp).sum()
+
+
 def test_metallicities_follow_the_reference_scale(found, fresh, model):
     bright = np.isfinite(fresh.stars.xp_BK).all(1)
     error = found.fe_h_B[bright] - fresh.fe_h_B[bright]
@@ -248,6 +260,14 @@ def test_unsupported_bands_and_bands_through_spectra(sky, stream_of, quick, tmp_
     assert 1.4826 * np.median(np.abs(error)) < 0.05
     assert (found.err68_BM[:, 3] >= 0.0198).all()  # synthetic photometry is not survey photometry
     assert (found.err95_BM[:, 3] >= 0.0391).all()
+    # a star redder than all whose spectra taught a band is unlike them
+    colour = found.mag_BM[:, 1] - found.mag_BM[:, 2]
+    taught = np.tile([-99.0, 99.0], (8, 1))
+    taught[3, 1] = limit = float(np.median(colour))
+    model.scaling = replace(model.scaling, taught_MR=taught)
+    flagged = model.predict(block).suspect_BM
+    np.testing.assert_array_equal(flagged[:, 3], found.suspect_BM[:, 3] | (colour > limit))
+    np.testing.assert_array_equal(flagged[:, 4:], found.suspect_BM[:, 4:])
     # on a store that has J, its measurements pass through
     measured = model.predict(sky.stars)
     seen = np.isfinite(sky.stars.mag_BM[:, 6])

@@ -5,7 +5,7 @@ import pytest
 
 from msacat.catalog.surveys.star_block import K, StarBlock
 from msacat.catalog.surveys.star_features import BandFeature, StarFeatures
-from msacat.model.synthetic_bands import SyntheticBands
+from msacat.model.synthetic_bands import SyntheticBands, colours_with_targets
 
 SHIFT = 0.35
 
@@ -46,3 +46,16 @@ def test_bands_without_a_standardised_offset_do_not_count_the_background_as_the_
     mag, _ = synthetic.from_spectra(block, both, background)
     np.testing.assert_allclose(mag[:, 0], plain[:, 0], atol=1e-5)
     assert (mag[:, 1] < plain[:, 1]).all()
+
+
+def test_a_band_is_taught_where_a_quarter_of_the_spectra_give_it_a_magnitude():
+    """u: nearly all blue stars have one, of the reddest only one that is wrong."""
+    rng = np.random.default_rng(0)
+    colour = rng.uniform(0.5, 2.5, 4000)
+    has = rng.random(4000) < np.interp(colour, [1.0, 1.5], [0.9, 0.0])
+    has[np.argmax(colour)] = True
+    low, high = colours_with_targets(colour, has)
+    assert low == -99 and high == pytest.approx(1.36, abs=0.06)
+    assert colours_with_targets(colour, np.ones(4000, bool)) == (-99, 99)
+    low, high = colours_with_targets(-colour, has)
+    assert low == pytest.approx(-1.36, abs=0.06) and high == 99

@@ -21,8 +21,13 @@ from msacat.catalog.errors import InputRejected, Interrupted, UsageError
 from msacat.model import checkpoint, train_autoencoder
 from msacat.model.checkpoint import latest_checkpoint, read_checkpoint, restore
 from msacat.model.fit_mixture import fit_mixture
+from msacat.model.label_scaling import fit_label_scaling
+from msacat.model.mixture_prior import MixturePrior
 from msacat.model.model_folder import load_model
+from msacat.model.scale_features import fit_scaling
 from msacat.model.sealed_folder import manifest_sha256
+from msacat.model.skipped_parts import what_is_skipped
+from msacat.model.star_network import StarNetwork
 from msacat.model.train_autoencoder import train
 from msacat.model.train_config import TrainConfig, learning_rate_factor
 from msacat.model.training_batches import Position, star_batches
@@ -276,6 +281,32 @@ def test_no_spectra_no_labels_one_band(sky, stream_of, quick, tmp_path, without,
     report = train(stream_of(sky.features, one), tmp_path / "one_band", quick)
     unsupported = next(note for note in report.notes if "no number will be given" in note)
     assert "ps1_g" in unsupported and "gaia_g" not in unsupported
+
+
+def test_bands_of_few_training_stars_are_named(sky, quick, without):
+    """ps1_g of 60 stars, ps1_i of 12, which the spectra know."""
+    block = without(sky.stars, "mag", slice(3, 5))
+    for m, n in ((3, 60), (4, 12)):
+        rows = np.flatnonzero(np.isfinite(sky.stars.mag_BM[:, m]))[:n]
+        block.mag_BM[rows, m], block.mag_err_BM[rows, m] = sky.stars.mag_BM[rows, m], 0.01
+    scaling = fit_scaling(sky.features, block)
+    model = StarNetwork(
+        scaling, fit_label_scaling(sky.features, block), MixturePrior(scaling.n_cells, 1, 1), quick
+    )
+    notes = what_is_skipped(model)
+    assert any("intervals may be much too small: ps1_g 60" in note for note in notes)
+    assert any("fewer than 20 training stars: ps1_i" in note for note in notes)
+    assert not any("few labels" in note for note in notes)
+
+
+def test_quantities_of_few_labels_are_named(sky, quick):
+    block = sky.stars.take(np.arange(200))
+    labels = fit_label_scaling(sky.features, block)
+    scaling = fit_scaling(sky.features, block)
+    notes = what_is_skipped(StarNetwork(scaling, labels, MixturePrior(scaling.n_cells, 1, 1), quick))
+    n = np.isfinite(block.label_BL).sum(0)
+    (few,) = [note for note in notes if "few labels" in note]
+    assert few.endswith(f": fe_h {n[0] + n[1]}, teff {n[2]}")
 
 
 def test_too_few_stars_is_refused(sky, stream_of, quick, tmp_path):
