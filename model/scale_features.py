@@ -52,9 +52,8 @@ class FeatureScaling:
     noise_D: np.ndarray  # real over published error, without floors (fit_noise_scale.py); 1 until fitted
     zero_point_M: np.ndarray  # mag, scatter over the sky (fit_zero_points.py); 0 until fitted
     snr_limit_M: np.ndarray  # S/N from which the survey lists a star (noise_in_flux.py); 0 = no sharp limit
-    taught_MR: (
-        np.ndarray
-    )  # mag, range of first_colour() of stars that teach a band known through spectra; else endless
+    #: mag, range of first_colour() of the stars that teach a band known only through spectra; else endless
+    taught_MR: np.ndarray
     synthetic: SyntheticBands
 
     @property

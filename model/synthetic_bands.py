@@ -19,9 +19,7 @@ MAX_ERR_MAG = (
     0.1  # S/N 10: a noisier synthetic magnitude is biased, since it is cut where the flux is negative
 )
 UNKNOWN_XP_ERR = 0.01  # of the coefficient: where the archive gives no error
-LEAST_SHARE = (
-    0.25  # of the spectra of a colour that give a magnitude; of fewer, only the bright and the blue do
-)
+LEAST_SHARE = 0.25  # of the spectra of a colour, that give a magnitude: of fewer only the brightest do
 COLOUR_BIN = 50  # spectra
 ANY_COLOUR = (-99.0, 99.0)  # mag
 
