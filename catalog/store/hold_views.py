@@ -9,6 +9,15 @@ from __future__ import annotations
 from psycopg import Connection, sql
 
 
+def hold_publishing(conn: Connection) -> None:
+    """Until the caller's transaction ends nobody else publishes, drops or makes anew what schema enriched shows.
+
+    Taken first, then rows of msacat.runs by their number, then views: whoever takes them in another order ends up
+    waiting for somebody who waits for him.
+    """
+    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('msacat publish', 0))")
+
+
 def hold_views(conn: Connection, *views: tuple[str, str]) -> None:
     """Lock these (schema, view), outermost first, until the caller's transaction ends; others than views are left alone."""
     for schema, name in views:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.store.hold_views import hold_views
+from msacat.catalog.store.hold_views import hold_publishing, hold_views
 from msacat.catalog.store.star_view import refresh_star_view, view_columns
 from msacat.catalog.store.survey_changes import allowed_changes
 from msacat.catalog.store.survey_table import (
@@ -167,6 +167,7 @@ def record_version(conn: Connection, spec: SurveySpec) -> None:
 def refresh_views(conn: Connection) -> None:
     """Make every survey's _clean view and matched.stars anew: views follow a renamed table by its oid, not its name."""
     specs = registered_specs(conn)
+    hold_publishing(conn)
     hold_views(conn, ("enriched", "stars"))  # made anew by the caller afterwards
     _hold_star_views(conn, specs.values())
     for spec in specs.values():
