@@ -21,13 +21,10 @@ def redefine_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     a file of the survey comes in.
     """
     conn.commit()
-    empty = _is_empty(conn, spec.name)
-    conn.commit()
-    if empty:
-        with advisory_lock(conn, files_lock(spec.name)), conn.transaction():
-            if _is_empty(conn, spec.name):  # no file came in before the lock
-                return _make_anew(conn, spec)
-    with conn.transaction():
+    # Files that come in hold the table; the update would wait for them, and readers of matched.stars for the update.
+    with advisory_lock(conn, files_lock(spec.name)), conn.transaction():
+        if _is_empty(conn, spec.name):
+            return _make_anew(conn, spec)
         return update_survey(conn, spec)
 
 
