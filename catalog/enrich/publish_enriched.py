@@ -30,7 +30,7 @@ from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.store.as_real import reals_of_stars
 from msacat.catalog.store.column_comments import MADE_BY, Described, comment_on_column
-from msacat.catalog.store.hold_views import hold_publishing, hold_views
+from msacat.catalog.store.hold_views import between_readers, hold_publishing, hold_views
 from msacat.catalog.store.keep_grants import grant_again, grants_on
 from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.surveys.error_units import ONE_95
@@ -91,7 +91,6 @@ def publish_run(conn: Connection, run_id: int) -> list[str]:
 
     Raises InputRejected naming a user's view that stands in the way.
     """
-    # Readers are not held up until the views are swapped at the end.
     hold_publishing(conn)
     conn.execute(
         f"SELECT 1 FROM msacat.runs WHERE run_id = %s OR {SHOWN} ORDER BY run_id FOR UPDATE", [run_id]
@@ -114,7 +113,7 @@ def publish_run(conn: Connection, run_id: int) -> list[str]:
             f"WHERE {SHOWN} AND run_id <> %s",
             [run_id],
         )
-    views = recreate_views(conn)
+    views = between_readers(conn, lambda: recreate_views(conn))
     fault_point("enrich.before_publish")
     return views
 
@@ -124,8 +123,12 @@ def drop_run(conn: Connection, run_id: int) -> None:
     hold_publishing(conn)
     _state_and_kinds(conn, run_id)
     conn.execute("UPDATE msacat.runs SET state = 'dropped' WHERE run_id = %s", [run_id])
-    recreate_views(conn)
-    drop_run_tables(conn, run_id)
+
+    def take_out() -> None:
+        recreate_views(conn)
+        drop_run_tables(conn, run_id)
+
+    between_readers(conn, take_out)
 
 
 @contextmanager

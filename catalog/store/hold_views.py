@@ -6,7 +6,17 @@ first, as a query does.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg
 from psycopg import Connection, sql
+
+Made = TypeVar("Made")
+
+PATIENCE_S = 0.5  # for readers, the first time
+PAUSE = 4  # times as long as was waited before
 
 
 def hold_publishing(conn: Connection) -> None:
@@ -16,6 +26,26 @@ def hold_publishing(conn: Connection) -> None:
     waiting for somebody who waits for him.
     """
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('msacat publish', 0))")
+
+
+def between_readers(conn: Connection, make: Callable[[], Made]) -> Made:
+    """`make()`, which makes views anew, as soon as no reader is in its way; what it made is the caller's to commit.
+
+    Whoever waits for the lock of a view keeps every later reader out: behind a query of an hour, for an hour. So it
+    waits a moment, gives up all locks, and tries again after a pause, each time twice as long, lest it never comes
+    to its turn among many readers. Not for what was locked before by the caller.
+    """
+    patience = PATIENCE_S
+    while True:
+        try:
+            with conn.transaction():
+                conn.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(int(1000 * patience)))
+                made = make()
+                conn.execute("SET LOCAL lock_timeout = 0")
+            return made
+        except psycopg.errors.LockNotAvailable:
+            time.sleep(PAUSE * patience)
+            patience *= 2
 
 
 def hold_views(conn: Connection, *views: tuple[str, str]) -> None:
