@@ -15,8 +15,10 @@ from psycopg import Connection, sql
 
 Made = TypeVar("Made")
 
-PATIENCE_S = 0.5  # for readers, the first time
+PATIENCE_S = 0.5  # for readers, the first time; then twice as long each time
+LONGEST_PATIENCE_S = 16.0
 PAUSE = 4  # times as long as was waited before
+GIVES_WAY_S = 3600.0  # in all: where long queries never cease, they wait in the end
 
 
 def hold_publishing(conn: Connection) -> None:
@@ -32,20 +34,20 @@ def between_readers(conn: Connection, make: Callable[[], Made]) -> Made:
     """`make()`, which makes views anew, as soon as no reader is in its way; what it made is the caller's to commit.
 
     Whoever waits for the lock of a view keeps every later reader out: behind a query of an hour, for an hour. So it
-    waits a moment, gives up all locks, and tries again after a pause, each time twice as long, lest it never comes
-    to its turn among many readers. Not for what was locked before by the caller.
+    waits a moment, gives up its locks, and tries again after a pause. Not those that the caller had before.
     """
-    patience = PATIENCE_S
+    patience, until = PATIENCE_S, time.monotonic() + GIVES_WAY_S
     while True:
+        limit_ms = int(1000 * patience) if time.monotonic() < until else 0
         try:
             with conn.transaction():
-                conn.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(int(1000 * patience)))
+                conn.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(limit_ms))
                 made = make()
                 conn.execute("SET LOCAL lock_timeout = 0")
             return made
         except psycopg.errors.LockNotAvailable:
             time.sleep(PAUSE * patience)
-            patience *= 2
+            patience = min(2 * patience, LONGEST_PATIENCE_S)
 
 
 def hold_views(conn: Connection, *views: tuple[str, str]) -> None:
