@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from msacat.catalog.errors import StoreUnavailable
 from msacat.catalog.server.advisory_lock import lock_key
 from msacat.catalog.server.check_server import check_all, exit_code
 from msacat.catalog.server.connect import connect, require_store
@@ -64,6 +65,20 @@ def test_two_upgrades_at_once_of_a_database_without_q3c(server):
             assert exit_code(check_all(server.dsn_of("upgraded_twice"))) == 0
         finally:
             admin.execute("DROP DATABASE IF EXISTS upgraded_twice WITH (FORCE)")
+
+
+def test_a_schema_of_the_users_own_with_a_table_in_the_way(own_server):
+    with psycopg.connect(own_server) as archive:
+        archive.execute("CREATE SCHEMA learned; CREATE TABLE learned.models (theirs int)")
+    with pytest.raises(StoreUnavailable, match="has a name that msacat's schema needs") as caught:
+        upgrade_store(own_server)
+    assert (
+        '"models" already exists' in caught.value.found and "ALTER SCHEMA learned" in caught.value.next_step
+    )
+    with psycopg.connect(own_server) as archive:
+        archive.execute("ALTER SCHEMA learned RENAME TO lessons")
+    upgrade_store(own_server)
+    assert exit_code(check_all(own_server)) == 0
 
 
 def test_recipe(own_server):
