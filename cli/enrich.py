@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,46 +66,56 @@ def enrich(
     if resume is not None and (model is not None or where is not None or ids is not None or new):
         raise UsageError("a run keeps its own --model, --where, --ids and --new; --resume goes without them")
     run_id = 0
-    with connect(dsn) as conn:
-        require_store(conn)
+    with ExitStack() as held:
         if resume is not None:
-            run_id, found, request = find_run(conn, resume)
-        else:
-            found = find_model(conn, model)
-            request = RunRequest(where, read_ids(ids) if ids else None, new)
-        require_usable(found)
-        notes = notes_on_matches(conn, registered_specs(conn))
-    for note in notes:
-        say(note)
-    job = _Job(dsn, found.folder, device, run_id)
-    kinds = job.load()
-    views: list[str] = []
-    with resumable(lambda: f"msacat enrich --resume {run_id}" if run_id else None):
-        # Begun before the run is: a Ctrl-C just after it started must not lose its number.
-        with StopSignal("stopping after this chunk") as stop:
-            if resume is None:
-                try:
-                    with connect(dsn) as conn:
-                        run_id = start_run(conn, found.model_id, request, kinds, job.features.band_names)
-                except NoStars:
-                    if not new:
-                        raise
-                    say("no star is new or changed since the last published run")
-                    if as_json:
-                        print_json(
-                            {"run_id": None, "model": found.name, "rows": {}, "published": [], "notes": notes}
-                        )
-                    return
-                say(f"run {run_id} by model {found.name}")
-            job.run_id, job.kinds = run_id, kinds
-            # The ids themselves lie in the store; that there are some must not be forgotten, when resumed neither.
-            job.request = replace(request, ids=None if request.ids is None else [])
-            _write(job, workers, stop.asked)
+            held.enter_context(_alone(dsn, resume))
         with connect(dsn) as conn:
-            rows = verify_run(conn, run_id)
-        if publish:
+            require_store(conn)
+            if resume is not None:
+                run_id, found, request = find_run(conn, resume)
+            else:
+                found = find_model(conn, model)
+                request = RunRequest(where, read_ids(ids) if ids else None, new)
+            require_usable(found)
+            notes = notes_on_matches(conn, registered_specs(conn))
+        for note in notes:
+            say(note)
+        job = _Job(dsn, found.folder, device, run_id)
+        kinds = job.load()
+        views: list[str] = []
+        with resumable(lambda: f"msacat enrich --resume {run_id}" if run_id else None):
+            # Begun before the run is: a Ctrl-C just after it started must not lose its number.
+            with StopSignal("stopping after this chunk") as stop:
+                if resume is None:
+                    try:
+                        with connect(dsn) as conn:
+                            run_id = start_run(conn, found.model_id, request, kinds, job.features.band_names)
+                    except NoStars:
+                        if not new:
+                            raise
+                        say("no star is new or changed since the last published run")
+                        if as_json:
+                            print_json(
+                                {
+                                    "run_id": None,
+                                    "model": found.name,
+                                    "rows": {},
+                                    "published": [],
+                                    "notes": notes,
+                                }
+                            )
+                        return
+                    held.enter_context(_alone(dsn, run_id))
+                    say(f"run {run_id} by model {found.name}")
+                job.run_id, job.kinds = run_id, kinds
+                # The ids themselves lie in the store; that there are some must not be forgotten, when resumed neither.
+                job.request = replace(request, ids=None if request.ids is None else [])
+                _write(job, workers, stop.asked)
             with connect(dsn) as conn:
-                views = publish_run(conn, run_id)
+                rows = verify_run(conn, run_id)
+            if publish:
+                with connect(dsn) as conn:
+                    views = publish_run(conn, run_id)
     if as_json:
         print_json({"run_id": run_id, "model": found.name, "rows": rows, "published": views, "notes": notes})
         return
@@ -118,6 +129,17 @@ def enrich(
         print_line('next: msacat query "SELECT * FROM enriched.stars LIMIT 3"')
     else:
         print_line(f"next: msacat runs publish {run_id}")
+
+
+@contextmanager
+def _alone(dsn: str | None, run_id: int) -> Iterator[None]:
+    """While this process works on a run, no other does: it would end with the last chunks still in the first's hands."""
+    from msacat.catalog.server.connect import advisory_lock, connect, require_store
+
+    with connect(dsn, application="msacat enrich") as conn:
+        require_store(conn)
+        with advisory_lock(conn, f"enrich run {run_id}"):
+            yield
 
 
 def _write(job: _Job, workers: int, asked: Callable[[], bool]) -> None:

@@ -88,7 +88,7 @@ def import_(
     Its bands are found by name; those this store lacks are unobserved, those it does not know are never imputed.
     """
     from msacat.catalog.errors import UsageError
-    from msacat.catalog.server.connect import connect, models_folder, require_store
+    from msacat.catalog.server.connect import advisory_lock, connect, models_folder, require_store
     from msacat.catalog.stream.model_ledger import import_model
     from msacat.cli.train import NAME
     from msacat.model.predict_stars import StarModel
@@ -101,12 +101,16 @@ def import_(
         )
     model = StarModel.load(folder, "cpu")  # refuses what is not a whole model
     target = models_folder() / name
-    if target.exists():
-        raise UsageError(f"a model folder '{name}' exists", file=str(target), next_step="give another --name")
     with connect(dsn) as conn:
         require_store(conn)
-        import_model(conn, name, target, model.features, {}, manifest_sha256(folder))
-        copy_sealed(folder, target)
+        with advisory_lock(conn, f"train {name}"):
+            if target.exists():
+                raise UsageError(
+                    f"a model folder '{name}' exists", file=str(target), next_step="give another --name"
+                )
+            import_model(conn, name, target, model.features, {}, manifest_sha256(folder))
+            copy_sealed(folder, target)
+            conn.commit()
     print_line(
         f"model {name} imported with {len(model.features.bands)} bands; next: msacat enrich --model {name}"
     )

@@ -76,20 +76,29 @@ def read_sealed(folder: Path) -> tuple[dict[str, Tensor], dict[str, dict | str]]
 
 
 def copy_sealed(source: Path, target: Path) -> None:
-    """Copy a sealed folder, and nothing that its manifest does not list; a folder made for it stays only if whole."""
+    """Copy a sealed folder, and nothing that its manifest does not list, to `target`, which does not exist yet.
+
+    Whole or not at all: it is copied beside its name and renamed.
+    """
     manifest = _manifest(source)
-    made = not target.exists()
+    beside = f".{target.name}.tmp-"
+    temporary = target.with_name(f"{beside}{os.getpid()}")
     try:
         with written_to(target):
-            target.mkdir(parents=True, exist_ok=True)
-            (target / MANIFEST).unlink(missing_ok=True)
+            temporary.mkdir(parents=True)
+            for left in target.parent.iterdir():  # of a copy that was killed
+                if (
+                    left.name.startswith(beside)
+                    and not Path("/proc", left.name.removeprefix(beside)).exists()
+                ):
+                    shutil.rmtree(left)
             for name, entry in manifest.items():
-                _write(target / name, _read(source, name, entry))
-            _write(target / MANIFEST, json.dumps({"format": FORMAT, "files": manifest}, indent=1).encode())
-    except BaseException:
-        if made:
-            shutil.rmtree(target, ignore_errors=True)
-        raise
+                _write(temporary / name, _read(source, name, entry))
+            _write(temporary / MANIFEST, json.dumps({"format": FORMAT, "files": manifest}, indent=1).encode())
+            temporary.rename(target)
+            _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def manifest_sha256(folder: Path) -> str:

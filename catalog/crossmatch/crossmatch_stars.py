@@ -238,11 +238,17 @@ def _record(
         inputs.spec.name, counted.n_stars, counted.n_objects, sum(by_method.values()), unmatched, by_method,
         how, counted.n_silenced,
     )  # fmt: skip
-    conn.execute("DELETE FROM msacat.crossmatches WHERE dataset = %s", [inputs.spec.name])
+    columns = (
+        "dataset", "reference", "fingerprint", "file_ids", "max_pm", "radius_arcsec", "n_matched", "n_unmatched", "by_method",
+        "started", "finished", "code_version",
+    )  # fmt: skip
+    # The row stays the same one: whoever waits meanwhile to mark these matches as out of date finds it.
     conn.execute(
-        "INSERT INTO msacat.crossmatches (dataset, reference, fingerprint, file_ids, max_pm, radius_arcsec, "
-        "n_matched, n_unmatched, by_method, started, finished, code_version) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        sql.SQL("INSERT INTO msacat.crossmatches ({}) VALUES ({}) ON CONFLICT (dataset) DO UPDATE SET {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
+            sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in columns[1:]),
+        ),
         [inputs.spec.name, inputs.reference.name, inputs.fingerprint, inputs.all_file_ids, counted.max_pm,
          inputs.radius_arcsec, report.n_matched, report.n_unmatched, json.dumps(by_method), started,
          datetime.now(UTC), code_version()],

@@ -121,7 +121,7 @@ class MatchWriter:
                 self.conn.execute("SET LOCAL lock_timeout = '500ms'")
                 self.conn.execute(sql.SQL("LOCK TABLE {}").format(self.table))
                 again = drop_indexes(self.conn, self.table)
-                self.conn.execute("SET LOCAL lock_timeout TO DEFAULT")
+                self.conn.execute("SET LOCAL lock_timeout = 0")
         except psycopg.errors.LockNotAvailable:
             return []
         return again

@@ -30,7 +30,7 @@ from msacat.catalog.errors import InputRejected, UsageError
 from msacat.catalog.server.fault_points import fault_point
 from msacat.catalog.store.as_real import reals_of_stars
 from msacat.catalog.store.column_comments import MADE_BY, Described, comment_on_column
-from msacat.catalog.store.hold_views import hold_views
+from msacat.catalog.store.hold_views import between_readers, hold_publishing, hold_views
 from msacat.catalog.store.keep_grants import grant_again, grants_on
 from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.surveys.error_units import ONE_95
@@ -91,14 +91,16 @@ def publish_run(conn: Connection, run_id: int) -> list[str]:
 
     Raises InputRejected naming a user's view that stands in the way.
     """
+    hold_publishing(conn)
+    conn.execute(
+        f"SELECT 1 FROM msacat.runs WHERE run_id = %s OR {SHOWN} ORDER BY run_id FOR UPDATE", [run_id]
+    )
     state, _ = _state_and_kinds(conn, run_id)
     if state == "stale":
         raise _stale(conn, run_id)
     if state not in ("verified", "published", "superseded"):
         raise UsageError(f"run {run_id} is {state}", expected="a verified run",
                          next_step=f"msacat enrich --resume {run_id}" if state == "running" else None)  # fmt: skip
-    # One publisher at a time; readers are not held up until the views are swapped at the end.
-    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('msacat publish', 0))")
     covers_all = conn.execute(
         "SELECT request->>'where' IS NULL AND request->>'ids' IS NULL AND NOT (request->>'new')::boolean "
         "FROM msacat.runs WHERE run_id = %s",
@@ -111,18 +113,22 @@ def publish_run(conn: Connection, run_id: int) -> list[str]:
             f"WHERE {SHOWN} AND run_id <> %s",
             [run_id],
         )
-    views = recreate_views(conn)
+    views = between_readers(conn, lambda: recreate_views(conn))
     fault_point("enrich.before_publish")
     return views
 
 
 def drop_run(conn: Connection, run_id: int) -> None:
     """Take a run out of the views and delete its tables; its ledger row stays. The caller commits."""
+    hold_publishing(conn)
     _state_and_kinds(conn, run_id)
-    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('msacat publish', 0))")
     conn.execute("UPDATE msacat.runs SET state = 'dropped' WHERE run_id = %s", [run_id])
-    recreate_views(conn)
-    drop_run_tables(conn, run_id)
+
+    def take_out() -> None:
+        recreate_views(conn)
+        drop_run_tables(conn, run_id)
+
+    between_readers(conn, take_out)
 
 
 @contextmanager
@@ -131,6 +137,7 @@ def stars_view_aside(conn: Connection) -> Iterator[None]:
 
     Raises InputRejected naming a user's view that stands on it.
     """
+    hold_publishing(conn)
     grants = grants_on(conn, "enriched", "stars")
     _drop_view(conn, "stars")
     yield

@@ -36,6 +36,7 @@ from msacat.catalog.store.column_comments import Described, comment_on_column
 from msacat.catalog.store.register_survey import reference_spec
 from msacat.catalog.store.star_view import view_columns
 from msacat.catalog.stream.star_rows import (
+    asking_of_every_star,
     band_bits,
     condition,
     read_rows,
@@ -108,18 +109,19 @@ def start_run(
         asked = Described(f"Star that run {run_id} was asked for.", "", "meta.id;meta.main")
         conn.execute(comment_on_column("enriched", table_name(run_id, REQUESTED), "source_id", asked))
     chosen = _chosen(conn, run_id, request)
-    conn.execute(
-        sql.SQL(
-            "INSERT INTO msacat.run_chunks (run_id, chunk, first_source_id, last_source_id, n_stars) "
-            "SELECT {run}, place / {size}, min(source_id), max(source_id), count(*) FROM ("
-            " SELECT s.source_id, row_number() OVER (ORDER BY s.source_id) - 1 AS place FROM {stars} s WHERE {chosen}"
-            ") x GROUP BY 2"
-        ).format(
-            run=run_id, size=STARS_A_CHUNK, chosen=chosen,
-            # a condition may speak of any measurement; without one the reference table says it all
-            stars=sql.Identifier("matched", "stars") if request.where else sql.Identifier("survey", reference.name),
-        )
-    )  # fmt: skip
+    with asking_of_every_star(request.where):
+        conn.execute(
+            sql.SQL(
+                "INSERT INTO msacat.run_chunks (run_id, chunk, first_source_id, last_source_id, n_stars) "
+                "SELECT {run}, place / {size}, min(source_id), max(source_id), count(*) FROM ("
+                " SELECT s.source_id, row_number() OVER (ORDER BY s.source_id) - 1 AS place FROM {stars} s WHERE {chosen}"
+                ") x GROUP BY 2"
+            ).format(
+                run=run_id, size=STARS_A_CHUNK, chosen=chosen,
+                # a condition may speak of any measurement; without one the reference table says it all
+                stars=sql.Identifier("matched", "stars") if request.where else sql.Identifier("survey", reference.name),
+            )
+        )  # fmt: skip
     n_stars = conn.execute(
         "SELECT coalesce(sum(n_stars), 0) FROM msacat.run_chunks WHERE run_id = %s", [run_id]
     ).fetchone()[0]  # type: ignore[index]
@@ -207,7 +209,7 @@ class _ChunkWriter:
         self.conn, self.run_id, self.features, self.predict = conn, run_id, features, predict
         self.kinds, self.worker = kinds, worker
         self.columns, self.bands = require_stars(conn), bands_of(conn, features.band_names)
-        self.chosen = _chosen(conn, run_id, request)
+        self.where, self.chosen = request.where, _chosen(conn, run_id, request)
 
     def next_chunk(self) -> int | None:
         """Claim a chunk, write and commit it; stars written, None if none is left.
@@ -231,9 +233,9 @@ class _ChunkWriter:
             self.conn.commit()
             return None
         n_stars = 0
-        for block, shared_BM in read_stars(
-            self.conn, self.features, self.columns, self.chosen, chunk[1], chunk[2]
-        ):
+        with asking_of_every_star(self.where):
+            stars = read_stars(self.conn, self.features, self.columns, self.chosen, chunk[1], chunk[2])
+        for block, shared_BM in stars:
             predicted = self.predict(without_shared(block, shared_BM))
             for kind in self.kinds:
                 columns = predicted_columns(

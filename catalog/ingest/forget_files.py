@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 from psycopg import Connection
 
 from msacat.catalog.errors import UsageError, printable
-from msacat.catalog.ingest.ingest_ledger import files_lock, files_that_skipped, remove_files, stale_names
+from msacat.catalog.ingest.ingest_ledger import (
+    files_lock,
+    files_that_skipped,
+    mark_stale,
+    remove_files,
+    stale_names,
+)
 from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.read.input_file import is_utf8_name
 from msacat.catalog.server.advisory_lock import advisory_lock
+from msacat.catalog.store.hold_views import hold_publishing
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.survey_table import create_table
 
@@ -92,9 +99,13 @@ def _forget_dataset(conn: Connection, survey: str) -> ForgetReport:
         return _forget_files(conn, survey, file_ids, paths)
     models, runs = stale_names(conn, file_ids)
     spec = registered_specs(conn)[survey]
+    reason = f"survey {survey} is no longer adopted from {adopted_from}"
+    # Before the views: a run at work holds its ledger row and waits for matched.stars.
+    hold_publishing(conn)
+    mark_stale(conn, file_ids, reason)
     # From here on an ordinary survey without rows: it may be ingested, or adopted again.
     replace_relation(conn, spec, "VIEW", create_table(spec), adopted_from=None)
-    remove_files(conn, survey, file_ids, f"survey {survey} is no longer adopted from {adopted_from}")
+    remove_files(conn, survey, file_ids, reason)
     return ForgetReport(survey, paths, 0, models, runs, adopted_from=adopted_from)
 
 

@@ -38,6 +38,7 @@ from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.copy_batches import copy_batches
 from msacat.catalog.server.drop_indexes import drop_indexes
 from msacat.catalog.server.fault_points import fault_point
+from msacat.catalog.store.hold_views import between_readers
 from msacat.catalog.store.register_survey import register_survey, registered_specs
 from msacat.catalog.store.star_view import refresh_star_view
 
@@ -225,7 +226,7 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                     # After the commit it would leave a mark in every page, and the table be written once more.
                     _make_statistics(conn, plan)
                     # Last, since readers of the view wait from here on.
-                    refresh_star_view(conn, registered_specs(conn))
+                    between_readers(conn, lambda: refresh_star_view(conn, registered_specs(conn)))
                 first = lacking.committed if lacking else None
                 close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused, first)
                 fault_point("ingest.before_commit")

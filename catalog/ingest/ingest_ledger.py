@@ -213,9 +213,11 @@ _BUILT_ON = {
 def mark_stale(conn: Connection, file_ids: Sequence[int], reason: str) -> None:
     """Models and runs built on these files, which the ledger still holds, keep their rows and say that they are out of date."""
     for table, built_on in _BUILT_ON.items():
+        key = "model_id" if table == "learned.models" else "run_id"
+        # By number, as a publisher takes them.
         conn.execute(
-            f"UPDATE {table} SET state = 'stale', stale_reason = %(reason)s "
-            f"WHERE {built_on} AND state <> ALL(ARRAY['stale', 'dropped', 'failed'])",
+            f"UPDATE {table} SET state = 'stale', stale_reason = %(reason)s WHERE {key} IN (SELECT {key} FROM {table} "
+            f"WHERE {built_on} AND state <> ALL(ARRAY['stale', 'dropped', 'failed']) ORDER BY {key} FOR UPDATE)",
             {"ids": list(file_ids), "reason": reason},
         )
 

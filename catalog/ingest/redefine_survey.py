@@ -7,6 +7,7 @@ from psycopg import Connection, sql
 from msacat.catalog.ingest.ingest_ledger import files_lock
 from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.server.advisory_lock import advisory_lock
+from msacat.catalog.store.hold_views import between_readers
 from msacat.catalog.store.register_survey import newer_version, record_version, update_survey
 from msacat.catalog.store.survey_changes import changes_without_rows
 from msacat.catalog.store.survey_table import create_match_table, create_table
@@ -21,14 +22,11 @@ def redefine_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     a file of the survey comes in.
     """
     conn.commit()
-    empty = _is_empty(conn, spec.name)
-    conn.commit()
-    if empty:
-        with advisory_lock(conn, files_lock(spec.name)), conn.transaction():
-            if _is_empty(conn, spec.name):  # no file came in before the lock
-                return _make_anew(conn, spec)
-    with conn.transaction():
-        return update_survey(conn, spec)
+    # Files that come in hold the table; the update would wait for them, and readers of matched.stars for the update.
+    with advisory_lock(conn, files_lock(spec.name)), conn.transaction():
+        if _is_empty(conn, spec.name):
+            return _make_anew(conn, spec)
+        return between_readers(conn, lambda: update_survey(conn, spec))
 
 
 def _is_empty(conn: Connection, name: str) -> bool:

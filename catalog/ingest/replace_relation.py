@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 
 from msacat.catalog.enrich.publish_enriched import stars_view_aside
 from msacat.catalog.errors import UsageError
+from msacat.catalog.store.hold_views import between_readers
 from msacat.catalog.store.keep_grants import grant_again, grants_on
 from msacat.catalog.store.register_survey import registered_specs
 from msacat.catalog.store.star_view import refresh_star_view
@@ -28,6 +29,16 @@ def replace_relation(
 
     Raises UsageError naming a user's view that stands in the way. The caller commits.
     """
+    between_readers(conn, lambda: _replace(conn, spec, kind, statements, adopted_from))
+
+
+def _replace(
+    conn: Connection,
+    spec: SurveySpec,
+    kind: Literal["TABLE", "VIEW"],
+    statements: Sequence[sql.Composed],
+    adopted_from: str | None,
+) -> None:
     views = (("matched", "stars"), ("survey", "xp_spectra"), ("survey", f"{spec.name}_clean"))
     grants = {relation: grants_on(conn, *relation) for relation in (*views, ("survey", spec.name))}
     with stars_view_aside(conn):

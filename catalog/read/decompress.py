@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -119,8 +120,8 @@ def seekable_content(path: Path) -> BinaryIO:
     with open(path, "rb") as file:
         if file.read(2) != GZIP_MAGIC:
             return open(path, "rb")
-    with tempfile.NamedTemporaryFile(prefix="msacat-") as copy:
+    with tempfile.TemporaryFile(prefix="msacat-") as copy:  # without a name: nothing stays after a kill -9
         for chunk in content_chunks(path):
             copy.write(chunk)
-        copy.flush()
-        return open(copy.name, "rb")  # the name goes at the end of this block, the content at close
+        copy.seek(0)
+        return os.fdopen(os.dup(copy.fileno()), "rb")

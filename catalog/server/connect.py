@@ -27,14 +27,33 @@ __all__ = [
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGDATABASE")
 """Any of these says which server libpq is to use; PGUSER, PGPASSWORD and PGOPTIONS alone do not."""
 
-# A dead network is noticed in a minute, not in libpq's two hours.
+# A dead network is noticed in a minute, not in two hours by who waits, or in a quarter of one by who sends.
 CONNECTION_DEFAULTS: dict[str, str | int] = {
     "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # ms; keepalives are silent while sent data waits for its receipt
     "client_encoding": "UTF8",
+}
+
+# A role or a database may have settings of its own: what msacat reads and writes does not depend on them.
+SETTINGS = {
+    "client_connection_check_interval": "10s",  # see server_settings for the reasons of these two
+    "jit": "off",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",  # psycopg reads no other
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",  # fewer, and numbers come rounded
+    "quote_all_identifiers": "off",  # indexes and types are recognised by how the server writes them
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",  # whoever waited for a lock sees what its holder did
+    # Limits for people who ask: a COPY, an index or a held lock takes as long as it takes. A query has its own.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
 }
 
 
@@ -117,10 +136,11 @@ def connect(
         raise _unreachable(resolved, error) from None
     try:
         check_server_version(conn.info.server_version)
-        # Settings, not connection options, which connection poolers refuse. See server_settings for the reasons.
+        # Not as connection options, which connection poolers refuse.
+        settings = SETTINGS if conn.info.server_version < 170000 else SETTINGS | {"transaction_timeout": "0"}
         conn.execute(
-            "SELECT set_config('client_connection_check_interval', '10s', false), "
-            "set_config('jit', 'off', false), set_config('TimeZone', 'UTC', false)"
+            "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s(name, value)",
+            [list(settings), list(settings.values())],
         )
         if read_only:  # never off: a role that its administrator made read only stays so
             conn.execute("SET default_transaction_read_only = on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from msacat.catalog.errors import StoreUnavailable
+from msacat.catalog.server.advisory_lock import lock_key
 from msacat.catalog.server.postgres_binaries import apt_install
 from msacat.catalog.server.q3c import mark_parallel_safe
 
@@ -14,7 +15,10 @@ def install_q3c(conn: psycopg.Connection) -> None:
 
     Raises StoreUnavailable where the server lacks the package or the role may not create extensions.
     """
-    if conn.execute("SELECT 1 FROM pg_extension WHERE extname = 'q3c'").fetchone():
+    known = "SELECT 1 FROM pg_extension WHERE extname = 'q3c'"
+    if not conn.execute(known).fetchone():  # another caller may be adding it: wait for its commit
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key("extension q3c")])
+    if conn.execute(known).fetchone():
         conn.rollback()
         return
     if not conn.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'q3c'").fetchone():

@@ -42,9 +42,17 @@ def upgrade_store(dsn: str, tell: Callable[[str], None] = lambda words: None) ->
     try:
         migrations.upgrade(engine(dsn, application="msacat db upgrade"))
     except sqlalchemy.exc.ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
+        state, found = getattr(error.orig, "sqlstate", None), str(error.orig).strip()
+        if state in ("42P07", "42723"):  # duplicate_table, duplicate_function
+            raise StoreUnavailable(
+                f"Something of another's in database {database!r} has a name that msacat's schema needs.",
+                expected="nothing of yours in the schemas msacat, survey, matched, learned and enriched",
+                found=found,
+                next_step="rename your schema, e.g. ALTER SCHEMA learned RENAME TO …, or use another database",
+            ) from error
+        if state != "42501":  # insufficient_privilege
             raise
-        raise _no_rights(role, database, str(error.orig).strip()) from error
+        raise _no_rights(role, database, found) from error
     return before, head
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from psycopg import Connection, sql
 
 from msacat.catalog.errors import UsageError
-from msacat.catalog.store.hold_views import hold_views
+from msacat.catalog.store.hold_views import between_readers, hold_publishing, hold_views
 from msacat.catalog.store.star_view import refresh_star_view, view_columns
 from msacat.catalog.store.survey_changes import allowed_changes
 from msacat.catalog.store.survey_table import (
@@ -80,7 +80,7 @@ def register_survey(conn: Connection, spec: SurveySpec, show: bool = True) -> bo
         for statement in create_match_table(spec):
             conn.execute(statement)
     if show:
-        refresh_star_view(conn, registered_specs(conn))
+        between_readers(conn, lambda: refresh_star_view(conn, registered_specs(conn)))
     return True
 
 
@@ -99,7 +99,7 @@ def register_adopted(conn: Connection, spec: SurveySpec, source: str, view: sql.
     if spec.role in MATCHED_ROLES:
         for statement in create_match_table(spec):
             conn.execute(statement)
-    refresh_star_view(conn, registered_specs(conn))
+    between_readers(conn, lambda: refresh_star_view(conn, registered_specs(conn)))
 
 
 def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
@@ -167,6 +167,7 @@ def record_version(conn: Connection, spec: SurveySpec) -> None:
 def refresh_views(conn: Connection) -> None:
     """Make every survey's _clean view and matched.stars anew: views follow a renamed table by its oid, not its name."""
     specs = registered_specs(conn)
+    hold_publishing(conn)
     hold_views(conn, ("enriched", "stars"))  # made anew by the caller afterwards
     _hold_star_views(conn, specs.values())
     for spec in specs.values():

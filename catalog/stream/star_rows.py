@@ -8,6 +8,7 @@ Suffixes as in surveys/star_block.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -187,6 +188,20 @@ def condition(conn: Connection, where: str | None) -> sql.Composable:
             expected=f"columns {columns}",
         ) from None
     return sql.SQL("({}\n)").format(sql.SQL(where))
+
+
+@contextmanager
+def asking_of_every_star(where: str | None) -> Iterator[None]:
+    """A block that reads stars chosen by the user's --where: UsageError where the server cannot tell of one of them."""
+    try:
+        yield
+    except psycopg.DataError as error:
+        if where is None:
+            raise
+        raise UsageError(
+            f"--where fails for a star: {error.diag.message_primary}", found=where,
+            expected="a condition that is true, false or NULL for every star; NULLIF(x, 0) keeps a division from failing",
+        ) from None  # fmt: skip
 
 
 def require_stars(conn: Connection) -> list[str]:

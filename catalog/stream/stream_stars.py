@@ -24,6 +24,7 @@ from msacat.catalog.store.register_survey import reference_spec
 from msacat.catalog.store.survey_table import removing_mask
 from msacat.catalog.stream.split_sky import PARTS
 from msacat.catalog.stream.star_rows import (
+    asking_of_every_star,
     band_bits,
     condition,
     read_rows,
@@ -67,7 +68,7 @@ def pack_blocks(
     Stars outside the split, without any magnitude, or flagged by a removing quality bit of the reference take
     no part. Memory: a few blocks. Raises InputRejected if a part would be empty.
     """
-    with connect(dsn) as reader, connect(dsn) as writer:
+    with connect(dsn) as reader, connect(dsn) as writer, asking_of_every_star(where):
         columns = require_stars(reader)
         chosen = condition(reader, where)
         reader.execute("SET TRANSACTION READ ONLY")  # the packing query is one statement: one snapshot

@@ -14,8 +14,10 @@ import threading
 import time
 import uuid
 from collections import Counter
+from datetime import UTC, datetime
 
 import numpy as np
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -24,7 +26,7 @@ from msacat.catalog.crossmatch.crossmatch_stars import crossmatch_state, dataset
 from msacat.catalog.crossmatch.sky_pairs import ObjectPositions, StarPositions
 from msacat.catalog.errors import InputRejected, StoreLocked, UsageError
 from msacat.catalog.ingest.adopt_table import adopt
-from msacat.catalog.ingest.ingest_ledger import remove_files
+from msacat.catalog.ingest.ingest_ledger import LedgerEntry, remove_files, reopen_entry
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.connect import connect
 from msacat.catalog.server.fault_points import CROSSMATCH_POINTS
@@ -538,6 +540,47 @@ def test_a_file_forgotten_meanwhile_does_not_leave_old_matches_called_fresh(stor
     crossmatch(conn, "twomass_psc", on_progress=forget_once)
     assert forgotten and set(matches(conn, "twomass_psc")) == {1}
     assert crossmatch_state(conn, "twomass_psc") == "fresh"
+
+
+def test_a_file_completed_meanwhile_leaves_the_matches_out_of_date(store, conn, monkeypatch):
+    """Its number stays, so that the list of files does not tell; it waits for the ledger row that is being written."""
+    add_file(conn, "gaia_source", [still(1, 10.0, 0.0), still(2, 11.0, 0.0)])
+    lacking = add_file(conn, "twomass_psc", [{"twomass_id": "a", "ra": 10.0, "dec": 0.0}])
+    crossmatch(conn, "twomass_psc")
+    completing: list[threading.Thread] = []
+
+    def complete() -> None:
+        with connect(store, application="completing") as other:
+            spec = find_spec(other, "twomass_psc")
+            entry = LedgerEntry(lacking, spec.name, "", "", 1, datetime.now(UTC), True)
+            assert reopen_entry(other, spec, entry) == lacking
+            other.execute(
+                "INSERT INTO survey.twomass_psc (twomass_id, ra, dec, quality, file_id) "
+                "VALUES ('a', 10, 0, 0, %(f)s), ('b', 11, 0, 0, %(f)s)",
+                {"f": lacking},
+            )
+
+    def meanwhile(point: str) -> None:
+        if point == "crossmatch.before_commit":
+            completing.append(threading.Thread(target=complete))
+            completing[0].start()
+            until_waiting = time.monotonic() + 20
+            with psycopg.connect(store, autocommit=True) as observer:
+                while (
+                    time.monotonic() < until_waiting
+                    and not observer.execute(
+                        "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'completing%' AND wait_event_type = 'Lock'"
+                    ).fetchone()
+                ):
+                    time.sleep(0.02)
+
+    monkeypatch.setattr(crossmatch_stars, "fault_point", meanwhile)
+    crossmatch(conn, "twomass_psc", restart=True)
+    monkeypatch.undo()
+    completing[0].join()
+    assert crossmatch_state(conn, "twomass_psc") == "out of date"
+    crossmatch(conn, "twomass_psc")
+    assert set(matches(conn, "twomass_psc")) == {1, 2}
 
 
 def test_a_change_is_matched_again_as_far_as_it_reaches(conn, sky_oracle, monkeypatch):

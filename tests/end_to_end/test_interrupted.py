@@ -16,6 +16,8 @@ import psycopg
 import pytest
 
 from msacat.catalog.enrich import write_enriched
+from msacat.catalog.errors import StoreLocked
+from msacat.catalog.server.connect import advisory_lock, connect
 
 PATIENCE_S = 120.0  # far beyond what a step needs: a machine under load must not fail a test
 
@@ -154,6 +156,31 @@ def test_a_killed_worker_costs_nothing_but_its_chunk(trained, msacat_at, small_c
     assert one_row(trained, "SELECT count(*) FROM enriched.stars WHERE run_id = 2") == (2500,)
     code, _, err = msacat_at(trained, "enrich", "--resume", 2)
     assert code == 2 and "is published" in err
+
+
+@pytest.mark.crash
+def test_a_run_at_work_is_left_to_the_process_that_works_on_it(trained, msacat_at, small_chunks):
+    refused: list[StoreLocked] = []
+
+    def try_it() -> None:
+        with (
+            connect(trained) as conn,
+            pytest.raises(StoreLocked) as caught,
+            advisory_lock(conn, "enrich run 2"),
+        ):
+            pass
+        refused.append(caught.value)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = kill_first_worker(trained, try_it)
+    assert msacat_at(trained, "enrich").code == 5
+    thread.join()
+    assert f"msacat enrich (process {os.getpid()})" in refused[0].found
+    with connect(trained) as other, advisory_lock(other, "enrich run 2"):
+        code, _, err = msacat_at(trained, "enrich", "--resume", 2)
+        assert code == 4 and "'enrich run 2'" in err
+    assert msacat_at(trained, "enrich", "--resume", 2).code == 0
+    exactly_once(trained, 2, 2500)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+
+from msacat.catalog.server.connect import advisory_lock, connect
 
 GIVEN = ("gaia_source", "xp_continuous", "twomass_psc", "panstarrs1")  # ingested in both stores
 ABSENT = (
@@ -93,6 +96,37 @@ def test_a_model_that_is_not_whole_or_not_welcome_is_refused(trained_once, expor
     assert code == 1 and "manifest.json" in err
     listed = json.loads(msacat_at(trained_once, "models", "list", "--json").out)
     assert [model["name"] for model in listed] == ["trained_store"]
+
+
+@pytest.mark.crash
+def test_an_import_that_was_killed_is_repeated(trained, exported, msacat_at):
+    from msacat.catalog.server.connect import models_folder
+    from msacat.model import sealed_folder
+
+    pid = os.fork()
+    if pid == 0:  # dies as by kill -9 with one of the files copied
+        write, written = sealed_folder._write, []
+
+        def die_at_the_second(path: Path, data: bytes) -> None:
+            if written:
+                os._exit(9)
+            written.append(path)
+            write(path, data)
+
+        sealed_folder._write = die_at_the_second
+        msacat_at(trained, "models", "import", exported, "--name", "killed")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    ended = msacat_at(trained, "models", "import", exported, "--name", "killed")
+    assert ended.code == 0, ended.err
+    assert [path.name for path in models_folder().iterdir() if "killed" in path.name] == ["killed"]
+    assert msacat_at(trained, "models", "drop", "killed").code == 0
+
+
+def test_two_imports_of_one_name_at_once(trained, exported, msacat_at):
+    with connect(trained) as other, advisory_lock(other, "train twice"):
+        ended = msacat_at(trained, "models", "import", exported, "--name", "twice")
+    assert ended.code == 4 and "'train twice'" in ended.err
 
 
 def test_the_card_says_how_a_store_takes_the_model_in(trained, exported, msacat_at):

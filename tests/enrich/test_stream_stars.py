@@ -132,6 +132,14 @@ def test_where_and_its_errors(made_up):
         assert conn.execute("SELECT count(*) FROM msacat.files").fetchone() == (4,)
 
 
+def test_a_condition_that_fails_for_a_star(made_up):
+    with connect(made_up.dsn) as conn:
+        features = star_features(conn, registered_specs(conn))
+        split_id = make_split(conn, "gaia_made_up", seed=3)
+    with pytest.raises(UsageError, match="--where fails for a star: division by zero"):
+        pack_blocks(made_up.dsn, 1, features, split_id, 3, where="1 / (gaia_g - gaia_g) > 0")
+
+
 def test_split_is_by_cell_and_does_not_move(made_up):
     with connect(made_up.dsn) as conn:
         split_id = make_split(conn, "gaia_made_up", seed=3)

@@ -9,9 +9,16 @@ import psycopg
 import pytest
 
 from msacat.catalog.enrich.enriched_tables import create_run_tables
-from msacat.catalog.enrich.publish_enriched import publish_run, recreate_views
+from msacat.catalog.enrich.publish_enriched import drop_run, publish_run, recreate_views
+from msacat.catalog.ingest.redefine_survey import redefine_survey
 from msacat.catalog.server.connect import connect
-from msacat.catalog.store.register_survey import refresh_views, registered_specs, update_survey
+from msacat.catalog.store.register_survey import (
+    refresh_views,
+    register_survey,
+    registered_specs,
+    update_survey,
+)
+from msacat.catalog.surveys.load_specs import builtin_specs
 from msacat.catalog.surveys.survey_spec import SurveySpec
 
 
@@ -36,17 +43,15 @@ def refresh(conn: psycopg.Connection) -> None:
     recreate_views(conn)
 
 
+def version_2(conn: psycopg.Connection, name: str) -> SurveySpec:
+    """A survey's file with one column more."""
+    old = registered_specs(conn)[name].model_dump()
+    more = {"name": "extra", "type": "real", "published": ["extra"], "description": "A new column."}
+    return SurveySpec.model_validate(old | {"version": 2, "columns": [*old["columns"], more]})
+
+
 def update(name: str):
-    """Version 2 of a survey, with one column more."""
-
-    def to_version_2(conn: psycopg.Connection) -> None:
-        old = registered_specs(conn)[name].model_dump()
-        more = {"name": "extra", "type": "real", "published": ["extra"], "description": "A new column."}
-        update_survey(
-            conn, SurveySpec.model_validate(old | {"version": 2, "columns": [*old["columns"], more]})
-        )
-
-    return to_version_2
+    return lambda conn: update_survey(conn, version_2(conn, name))
 
 
 @pytest.mark.parametrize(
@@ -118,3 +123,38 @@ def test_readers_see_no_deadlock_while_runs_are_published(published):
     for reader in readers:
         reader.join()
     assert failed == [] and asked[0]
+
+
+@pytest.mark.parametrize(
+    ("view", "make_anew"),
+    [
+        ("enriched.stars", lambda conn: publish_run(conn, 1)),
+        ("enriched.stars", lambda conn: drop_run(conn, 1)),
+        ("enriched.r1_magnitudes", lambda conn: drop_run(conn, 1)),
+        ("matched.stars", lambda conn: register_survey(conn, builtin_specs()["twomass_psc"])),
+        ("matched.stars", lambda conn: redefine_survey(conn, version_2(conn, "phot_made_up"))),
+    ],
+)
+def test_nobody_waits_for_a_long_query_because_views_are_to_be_made_anew(published, view, make_anew):
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with connect(published, application="maker of views") as conn:
+                make_anew(conn)
+        except psycopg.Error as error:
+            failed.append(error)
+
+    with psycopg.connect(published) as long_query, psycopg.connect(published, autocommit=True) as others:
+        long_query.execute(f"SELECT count(*) FROM {view}")  # type: ignore[arg-type]
+        maker = threading.Thread(target=work)
+        maker.start()
+        try:
+            _until_it_waits(others)
+            others.execute("SET statement_timeout = '10s'")
+            others.execute(f"SELECT count(*) FROM {view}")  # type: ignore[arg-type]
+            assert maker.is_alive()
+        finally:
+            long_query.rollback()
+            maker.join()
+    assert failed == []

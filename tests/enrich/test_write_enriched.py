@@ -339,6 +339,20 @@ def test_grants_outlive_the_views(made_up):
             conn.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
+def test_a_condition_that_fails_for_a_star_starts_no_run(made_up):
+    with pytest.raises(UsageError, match="division by zero"):
+        enrich(made_up.dsn, RunRequest(where="1 / (gaia_g - gaia_g) > 0"))
+    assert rows(made_up.dsn, "SELECT count(*) FROM msacat.runs") == [(0,)]
+    # of a star that came in after the run was begun
+    request = RunRequest(where="1 / (parallax_error - 3) < 0")
+    with connect(made_up.dsn) as conn:
+        run_id = start_run(conn, a_model(made_up.dsn), request, KINDS)
+    with connect(made_up.dsn) as conn:
+        conn.execute("UPDATE survey.gaia_made_up SET parallax_error = 3")
+    with pytest.raises(UsageError, match="division by zero"):
+        write(made_up.dsn, run_id, request)
+
+
 def test_partial_runs_stack_and_full_runs_supersede(made_up):
     first = enrich(made_up.dsn)
     part = enrich(made_up.dsn, RunRequest(where="gaia_g < 15"))

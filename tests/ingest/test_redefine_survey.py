@@ -5,6 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from msacat.catalog.ingest.ingest_ledger import files_lock
+from msacat.catalog.server.connect import advisory_lock, connect
+
 SURVEY = """
 name = "mine"
 title = "A survey of mine"
@@ -109,3 +112,17 @@ def test_what_outlives_the_rows_stays(store, command, version):
         with psycopg.connect(store) as conn:
             conn.execute("DROP VIEW public.theirs")
     assert rows(store, "SELECT version FROM msacat.surveys WHERE name = 'mine'") == [(1,)]
+
+
+def test_an_update_does_not_queue_readers_behind_files_that_come_in(store, command, version):
+    command("survey", "add", "gaia_source")
+    command("survey", "add", version(1))
+    with connect(store) as coming_in, advisory_lock(coming_in, files_lock("mine"), shared=True):
+        coming_in.execute("INSERT INTO survey.mine (mine_id, ra, dec, file_id) VALUES (1, 10, 20, 1)")
+        coming_in.commit()
+        coming_in.execute("UPDATE survey.mine SET mag = 7")
+        column = (
+            '  { name = "more", type = "real", published = ["MORE"], description = "Another one." },\n]\n[id]'
+        )
+        refused = command("survey", "update", version(2, ("]\n[id]", column)), code=4)
+        assert "'files of mine'" in refused and rows(store, "SELECT count(*) FROM matched.stars") == [(0,)]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import signal
+import tempfile
 
 import pytest
 
 from msacat.catalog.errors import InputRejected
+from msacat.catalog.read import decompress
 from msacat.catalog.read.checksums import file_checksums, stored_checksum
 
 
@@ -36,3 +39,23 @@ def test_empty_and_damaged(tmp_path):
         file_checksums(path)
     with pytest.raises(InputRejected, match="cannot be read"):
         file_checksums(tmp_path / "absent")
+
+
+@pytest.mark.crash
+def test_a_killed_reader_leaves_no_unpacked_copy(tmp_path):
+    packed, scratch = tmp_path / "a.fits.gz", tmp_path / "scratch"
+    packed.write_bytes(gzip.compress(b"content" * 1000))
+    scratch.mkdir()
+    pid = os.fork()
+    if pid == 0:  # dies with a part unpacked
+
+        def pieces(path):
+            yield b"content"
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        decompress.content_chunks = pieces
+        tempfile.tempdir = str(scratch)
+        decompress.seekable_content(packed)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert list(scratch.iterdir()) == []

@@ -58,6 +58,19 @@ def test_order_argument_then_variable_then_libpq_then_private(own_home, copy_ini
     assert resolve_dsn("host=z") == "host=z"
 
 
+def test_a_dead_network_is_noticed_by_who_waits_and_by_who_sends(store):
+    """Keepalives speak where nothing is under way; sent data that nobody confirms has a limit of its own."""
+    with connect(store) as conn:
+        asked = conn.info.get_parameters()
+    assert (asked["keepalives_idle"], asked["keepalives_count"], asked["tcp_user_timeout"]) == (
+        "30",
+        "3",
+        "60000",
+    )
+    with connect(f"{store} tcp_user_timeout=5000") as conn:
+        assert conn.info.get_parameters()["tcp_user_timeout"] == "5000"
+
+
 def test_sqlalchemys_spelling_is_understood():
     assert resolve_dsn("postgresql+psycopg://u@h/d") == "postgresql://u@h/d"
 
