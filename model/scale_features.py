@@ -43,9 +43,9 @@ class FeatureScaling:
     background_K: np.ndarray  # Gaia flux units, in every published spectrum (fit_background.py)
     background_err_K: np.ndarray
     xp_typical_K: np.ndarray  # scaled error of a coefficient whose error is not published
-    n_seen_M: np.ndarray  # training stars with a measurement of the band
+    n_seen_M: np.ndarray  # stars of the sample with a measurement of the band
     n_derived_M: np.ndarray  # ... with a synthetic magnitude from their XP
-    n_xp: int  # training stars with at least half a spectrum
+    n_xp: int  # stars of the sample with at least half a spectrum
     err_mag_T: np.ndarray  # mag, grid of `err_MT`
     err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
     through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra

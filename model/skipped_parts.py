@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msacat.model.scale_features import MIN_SUPPORT
 from msacat.model.star_network import StarNetwork
 
 
@@ -17,10 +18,13 @@ def what_is_skipped(model: StarNetwork) -> list[str]:
     ]
     if through:
         notes.append(
-            f"reachable only through the XP spectra, never measured in training: {', '.join(through)}"
+            f"reachable only through the XP spectra, measured of fewer than {MIN_SUPPORT} stars of the sample: {', '.join(through)}"
         )
     if unsupported := [b.name for b, ok in zip(bands, scaling.supported_bands, strict=True) if not ok]:
-        notes.append(f"no number will be given for bands without training stars: {', '.join(unsupported)}")
+        notes.append(
+            f"no number will be given for bands that fewer than {MIN_SUPPORT} stars of the sample have: "
+            + ", ".join(unsupported)
+        )
     if not labels.supported_quantities.any():
         notes.append("no labels: no metallicities, temperatures or gravities")
     if not model.consistency.active:
