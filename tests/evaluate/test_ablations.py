@@ -42,10 +42,13 @@ def test_every_arm_trains_and_is_judged_once(ablations, stars, tmp_path, monkeyp
             run.judge(stars, arm, tmp_path, results, steps=2)
     run.judge_mixture(stars, results)
     records = json.loads(results.read_text())
-    assert {r["method"] for r in records} == {f"msacat:{arm.name}" for arm in arms.ARMS} | {"mfa-robust"}
+    assert {r["method"] for r in records} == {f"msacat:{arm.name}" for arm in arms.ARMS} | {
+        "mfa-robust",
+        "mfa-robust-background",
+    }
     assert all(np.isfinite(r["nmad"]) for r in records)
     # a table wants bands of 100 stars
-    few = [r | {"n": 1000, "dataset": "sky", "method": r["method"].removesuffix("-robust")} for r in records]
+    few = [r | {"n": 1000, "dataset": "sky", "method": r["method"].replace("-robust", "")} for r in records]
     lines = list(page.page(few, {}))
     assert sum(line.startswith("| default: the product's own | 1.000 |") for line in lines) == 1
     assert all(any(line.startswith(f"| {arm.name}: ") for line in lines) for arm in arms.ARMS)
@@ -86,6 +89,20 @@ def test_sizes_that_nobody_measured_are_named(ablations):
     lines = list(page._missing(known))
     assert "more stars, width 384: 2,000 training stars" in lines
     assert sum(line.startswith("more stars, width 96: 2,000, 5,000, ") for line in lines) == 1
+
+
+def test_passes_and_decades_are_those_of_the_largest_size_measured(ablations):
+    """1,000 steps of 256; 154 million stars."""
+    run, page = ablations[1:]
+    records = [
+        {"dataset": "sky", "regime": regime, "quantity": "xp" if regime == "xp_hidden" else "ps1_g", "g_bin": "all",
+         "method": f"msacat:large-{size}", "against": "truth", "n": 500, "nmad": 1 / size, "nmad_lo": 1 / size,
+         "nmad_hi": 1 / size, "coverage68": 0.68, "coverage95": 0.95, "hallucinated": 0.01, "seed": 0,
+         "commit": "abc", "date": "2026-01-01"}
+        for size in run.SIZES[:4] for regime in run.REGIMES
+    ]  # fmt: skip
+    (words,) = (line for line in page._scaling(records) if line.startswith("Steps are the same"))
+    assert "8.5 passes over the largest" in words and "3.7 decades beyond" in words
 
 
 def test_the_page_is_what_the_records_say(ablations):
@@ -146,6 +163,20 @@ def test_suspect_and_selection_tables_are_shares(ablations, data, model_folder, 
     rows = selection(data, model_folder, sky.folder)
     assert rows[0]["truth"]["ks"] == 0 and 0 < rows[0]["overlap"]["n"] < rows[0]["truth"]["n"]
     assert ks(np.arange(10.0), np.arange(10.0) + 100) == 1.0
+
+
+def test_without_astrometry_nothing_else_is_missing(ablations, data, model_folder):
+    from astrometry_worth import astrometry_worth, without_astrometry
+
+    angle_S = data.features.scales_with_distance
+    assert angle_S.any()
+    bare = without_astrometry(data.test, angle_S)
+    assert np.isnan(bare.scalar_BS[:, angle_S]).all() and np.isfinite(data.test.scalar_BS[:, angle_S]).any()
+    np.testing.assert_array_equal(bare.mag_BM, data.test.mag_BM)
+    rows = astrometry_worth(data, model_folder, ["random_cells"])
+    assert rows[0]["nmad"] > 0 and rows[0]["nmad_without"] not in (0, rows[0]["nmad"])
+    lines = list(ablations[2].page([], {"astrometry": {"sky-dirty": rows}}))
+    assert sum(line.startswith(f"| dirty | random | {rows[0]['nmad']:.4f} | ") for line in lines) == 1
 
 
 def test_labels_alone_beside_the_pretrained(ablations, data, model_folder, tmp_path):
