@@ -65,6 +65,7 @@ class Summary:
     coverage68: float
     coverage95: float
     hallucinated: float
+    seeds: int
 
 
 def against_of(dataset: str) -> str:
@@ -107,6 +108,7 @@ def summarise(records: list[dict]) -> list[Summary]:
                 dataset, regime, method, len(rows) // len(seeds), float(own.mean()), _mean_of_known(own / best),
                 _mean_of_known(own / mfa), _mean_of_known(np.array(worst)),
                 *(float(np.mean([r[name] for r in rows])) for name in ("coverage68", "coverage95", "hallucinated")),
+                len(seeds),
             )
         )  # fmt: skip
     return sorted(out, key=lambda s: (s.dataset, REGIMES.index(s.regime)))
