@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msacat.catalog.surveys.star_block import StarBlock
+
 ABLATIONS = Path(__file__).resolve().parents[2] / "benchmarks" / "ablations"
 
 
@@ -165,18 +167,23 @@ def test_suspect_and_selection_tables_are_shares(ablations, data, model_folder, 
     assert ks(np.arange(10.0), np.arange(10.0) + 100) == 1.0
 
 
-def test_without_astrometry_nothing_else_is_missing(ablations, data, model_folder):
-    from astrometry_worth import astrometry_worth, without_astrometry
+def test_without_astrometry_nothing_else_is_missing(ablations):
+    from astrometry_worth import without_astrometry
 
-    angle_S = data.features.scales_with_distance
-    assert angle_S.any()
-    bare = without_astrometry(data.test, angle_S)
-    assert np.isnan(bare.scalar_BS[:, angle_S]).all() and np.isfinite(data.test.scalar_BS[:, angle_S]).any()
-    np.testing.assert_array_equal(bare.mag_BM, data.test.mag_BM)
-    rows = astrometry_worth(data, model_folder, ["random_cells"])
-    assert rows[0]["nmad"] > 0 and rows[0]["nmad_without"] not in (0, rows[0]["nmad"])
-    lines = list(ablations[2].page([], {"astrometry": {"sky-dirty": rows}}))
-    assert sum(line.startswith(f"| dirty | random | {rows[0]['nmad']:.4f} | ") for line in lines) == 1
+    stars = StarBlock.empty(4, 2, 3, 0)
+    stars.mag_BM[:], stars.scalar_BS[:], stars.scalar_err_BS[:] = 15.0, 1.0, 0.1
+    bare = without_astrometry(stars, np.array([True, True, False]))
+    assert np.isnan(bare.scalar_BS[:, :2]).all() and np.isnan(bare.scalar_err_BS[:, :2]).all()
+    assert (bare.scalar_BS[:, 2] == 1).all() and (bare.mag_BM == 15).all() and (stars.scalar_BS == 1).all()
+    row = {
+        "regime": "xp_hidden",
+        "nmad": 0.1,
+        "nmad_without": 0.12,
+        "coverage68": 0.7,
+        "coverage68_without": 0.71,
+    }
+    lines = list(ablations[2].page([], {"astrometry": {"sky-dirty": [row]}}))
+    assert "| dirty | XP | 0.1000 | 0.1200 | 1.20 | 0.70 | 0.71 |" in lines
 
 
 def test_labels_alone_beside_the_pretrained(ablations, data, model_folder, tmp_path):
