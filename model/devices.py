@@ -38,7 +38,8 @@ def choose_autocast(bf16: str, device: torch.device) -> torch.dtype | None:
     if bf16 == "on":
         return torch.bfloat16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        # not is_bf16_supported(), which counts emulation as support
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
     return torch.bfloat16 if _cpu_multiplies_bf16() else None
 
 
@@ -66,9 +67,13 @@ class Workers:
         if world == 1:
             return Workers()
         cuda = device_wanted != "cpu" and torch.cuda.is_available()
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if cuda:
+            # Pinned memory and NCCL belong to the current GPU: without this every process would open the first one too.
+            torch.cuda.set_device(local_rank)
         if not dist.is_initialized():
             dist.init_process_group("nccl" if cuda else "gloo")
-        return Workers(dist.get_rank(), world, int(os.environ.get("LOCAL_RANK", "0")))
+        return Workers(dist.get_rank(), world, local_rank)
 
     @property
     def first(self) -> bool:

@@ -95,24 +95,11 @@ def hold_out(
     scaling, M = model.scaling, model.scaling.n_bands
     block = block.take(np.isfinite(block.mag_BM).any(1))
     cells = scaling.encode(block)
-    group = group_of_cells(scaling.features)
-    known = cells.observed_BD | cells.derived_BD
     if survey is not None:
-        other = np.arange(len(group)) != scaling.reference
-        use = known[:, (group == survey) & other].any(1)
-        if "xp" in regime:
-            use &= cells.observed_BD[:, group < 0].any(1)
-        block, cells, known = block.take(np.flatnonzero(use)), cells.take(use), known[use]
-    hidden = np.zeros_like(known)
-    if "survey" in regime:
-        which = one_survey(known, group, rng) if survey is None else np.full(len(known), survey)
-        hidden |= group == which[:, None]
-    if "xp" in regime:
-        hidden |= group < 0
-    if regime == "cells_hidden":
-        hidden[:, :M] = rng.random((len(known), M)) < CELLS_SHARE
-    hidden[:, scaling.reference] = False
-    visible = cells.observed_BD & ~hidden
+        use = _has_what_is_hidden(cells, scaling, regime, survey)
+        block, cells = block.take(np.flatnonzero(use)), cells.take(use)
+    known = cells.observed_BD | cells.derived_BD
+    visible = cells.observed_BD & ~_hidden(known, scaling, regime, rng, survey)
     labels, label_err = model.labels.encode(block.label_BL, block.label_err_BL)
     q = model.labels.quantity_of_label
     offset = (model.label_offset_L * model.fitted_L).detach().cpu().numpy()
@@ -146,6 +133,32 @@ def hold_out(
         beside(visible, scaling),
         block.source_id_B,
     )
+
+
+def _has_what_is_hidden(cells: Cells, scaling: FeatureScaling, regime: str, survey: int) -> np.ndarray:
+    """bool (B,): stars with a band of the survey, and with a spectrum where that is hidden too."""
+    group = group_of_cells(scaling.features)
+    own = (group == survey) & (np.arange(len(group)) != scaling.reference)
+    has = (cells.observed_BD | cells.derived_BD)[:, own].any(1)
+    return has & cells.observed_BD[:, group < 0].any(1) if "xp" in regime else has
+
+
+def _hidden(
+    known_BD: np.ndarray, scaling: FeatureScaling, regime: str, rng: np.random.Generator, survey: int | None
+) -> np.ndarray:
+    """bool (B, D): what the regime does not show."""
+    group = group_of_cells(scaling.features)
+    hidden = np.zeros_like(known_BD)
+    if "survey" in regime:
+        which = one_survey(known_BD, group, rng) if survey is None else np.full(len(known_BD), survey)
+        hidden |= group == which[:, None]
+    if "xp" in regime:
+        hidden |= group < 0
+    if regime == "cells_hidden":
+        n_bands = scaling.n_bands
+        hidden[:, :n_bands] = rng.random((len(known_BD), n_bands)) < CELLS_SHARE
+    hidden[:, scaling.reference] = False
+    return hidden
 
 
 def beside(visible_BD: np.ndarray, scaling: FeatureScaling) -> np.ndarray:

@@ -17,7 +17,7 @@ from msacat.model.held_out import HeldOut
 
 WRONG_SIGMA = 5.0  # a measurement further from its prediction tells nothing
 MOST_KEPT = 1.2
-BELIEF = np.array([1.0, 0.0]), 0.3  # share kept of large corrections, and 100 f; 1 sigma of both
+BELIEF = np.array([1.0, 0.0]), 0.3  # share kept of large corrections, and -100 f; 1 sigma of both
 SPREADS = np.geomspace(0.03, 0.5, 12)  # of shares about the line
 
 

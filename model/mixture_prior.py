@@ -33,7 +33,7 @@ class Posterior:
                       included; 0 where not visible
     visible_BD        the cells used: those given, less the ones dropped as outliers
     dropped_BD        visible cells dropped because the others disown them
-    distance_B        squared Mahalanobis distance to the best component / number of cells used
+    distance_B        squared Mahalanobis distance / number of cells used; mean over the components, by responsibility
     """
 
     mean_BD: Tensor

@@ -2,9 +2,9 @@
 
 A *cell* is one scaled number of a star: the reference magnitude G itself, a colour band − G for every
 other band, and (c − b) / F_G for the 110 XP coefficients, with F_G = 10**(−0.4 (G − g0)) and b the background that
-all published spectra share (fit_background.py). Each cell is centred by its median and divided by its robust width, fitted once on training stars and stored with the
-model, and carries the variance of its measurement error in the same units. Whether a cell was measured
-is a bit beside it, never a number in it (docs/model.md).
+all published spectra share (fit_background.py). Each cell is centred by its median and divided by its robust width, fitted once on training
+stars and stored with the model, and carries the variance of its measurement error in the same units. Whether a cell was
+measured is a bit beside it, never a number in it (docs/model.md).
 
 Suffixes: B stars, M bands, K XP coefficients, D = M + K cells (D = M without XP).
 """
@@ -43,9 +43,9 @@ class FeatureScaling:
     background_K: np.ndarray  # Gaia flux units, in every published spectrum (fit_background.py)
     background_err_K: np.ndarray
     xp_typical_K: np.ndarray  # scaled error of a coefficient whose error is not published
-    n_seen_M: np.ndarray  # training stars with a measurement of the band
+    n_seen_M: np.ndarray  # stars of the sample with a measurement of the band
     n_derived_M: np.ndarray  # ... with a synthetic magnitude from their XP
-    n_xp: int  # training stars with at least half a spectrum
+    n_xp: int  # stars of the sample with at least half a spectrum
     err_mag_T: np.ndarray  # mag, grid of `err_MT`
     err_MT: np.ndarray  # mag, median published error by magnitude; 0 = unknown there
     through_xp_M: np.ndarray  # bool: too few measured; learned from synthetic magnitudes of the spectra
@@ -181,8 +181,9 @@ class _Raw:
 def fit_scaling(features: StarFeatures, block: StarBlock, background: bool = True) -> FeatureScaling:
     """Medians and robust widths of the cells of `block`, a random sample of training stars.
 
-    Bands measured in fewer than FEWEST_FOR_WIDTH of them (or fewer than 1 % where the sample is small) keep a
-    width of 0.3 mag. background: take the one of the spectra out (methods to compare with do not know of it). Raises InputRejected if no star has the reference band.
+    Bands measured in fewer than FEWEST_FOR_WIDTH of them (or fewer than 1 % where the sample is small) keep a width of
+    0.3 mag. background: take the one of the spectra out (methods to compare with do not know of it).
+    Raises InputRejected if no star has the reference band.
     """
     ref = features.band_names.index(features.reference_band)
     G = block.mag_BM[:, ref].astype(np.float64)
@@ -201,36 +202,7 @@ def fit_scaling(features: StarFeatures, block: StarBlock, background: bool = Tru
         constant, constant_err = fit_background(features, block)
     derived = synthetic.from_spectra(block, through_xp, constant)
     raw = _normalise(features, block, np.full(M, np.nan), np.zeros(M), g0, derived, constant)
-    D = raw.value.shape[1]
-    center, scale, proxy_width = np.zeros(D), np.full(D, 0.3), np.full(D, 0.5)
-    known = raw.observed | raw.derived
-    enough = min(FEWEST_FOR_WIDTH, max(1, len(block) // 100))
-    for d in range(D):
-        x = raw.value[known[:, d], d]
-        if len(x) >= 1:
-            center[d] = np.median(x)
-        if len(x) >= max(3, enough):
-            low, high = np.percentile(x, [25, 75])
-            scale[d] = (high - low) / 1.349
-            low, high = np.percentile(x, [2.5, 97.5])
-            proxy_width[d] = max((high - low) / 3.92, 0.01)
-    # A constant column has width 0: dividing by the calibration floor keeps its noise of order one.
-    smallest = np.array([max(b.floor_err, 1e-3) for b in features.bands])
-    if features.xp:
-        center_xp = np.abs(center[M:]).max(initial=0.0)
-        smallest = np.concatenate([smallest, np.full(K, max(1e-6 * center_xp, 1e-12))])
-    scale = np.maximum(scale, smallest)
-
-    xp_typical = np.full(K if features.xp else 0, 0.1)
-    n_xp = 0
-    if features.xp:
-        with np.errstate(invalid="ignore"):
-            err = np.sqrt(raw.var[:, M:]) / scale[M:]
-        for k in range(K):
-            seen = err[raw.observed[:, M + k] & np.isfinite(err[:, k]), k]
-            if len(seen) >= 10:
-                xp_typical[k] = np.clip(np.median(seen), 1e-3, 30.0)
-        n_xp = int((raw.observed[:, M] | raw.observed[:, M + K // 2]).sum())
+    center, scale, proxy_width = _centres_and_widths(features, raw)
     grid, table = _error_by_magnitude(block)
     return FeatureScaling(
         features,
@@ -240,14 +212,14 @@ def fit_scaling(features: StarFeatures, block: StarBlock, background: bool = Tru
         proxy_width[:M],
         constant,
         constant_err,
-        xp_typical,
+        _typical_xp_errors(raw, scale, M),
         raw.observed[:, :M].sum(0),
         raw.derived[:, :M].sum(0),
-        n_xp,
+        int((raw.observed[:, M] | raw.observed[:, M + K // 2]).sum()) if features.xp else 0,
         grid,
         table,
         through_xp,
-        np.ones(D),
+        np.ones(len(scale)),
         np.zeros(M),
         fit_snr_limits(block),
         _taught_colours(features, block, derived[0], through_xp),
@@ -266,6 +238,38 @@ def _taught_colours(
         if np.isfinite(synthetic_BM[use, m]).sum() >= MIN_SUPPORT:
             taught[m] = colours_with_targets(colour[use], np.isfinite(synthetic_BM[use, m]))
     return taught
+
+
+def _centres_and_widths(features: StarFeatures, raw: _Raw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(center_D, scale_D, half of the central 95 % over 1.96), in the units of `raw`."""
+    n_stars, D = raw.value.shape
+    center, scale, tails = np.zeros(D), np.full(D, 0.3), np.full(D, 0.5)
+    known = raw.observed | raw.derived
+    enough = min(FEWEST_FOR_WIDTH, max(1, n_stars // 100))
+    for d in range(D):
+        x = raw.value[known[:, d], d]
+        if len(x) >= 1:
+            center[d] = np.median(x)
+        if len(x) >= max(3, enough):
+            low, high = np.percentile(x, [25, 75])
+            scale[d] = (high - low) / 1.349
+            low, high = np.percentile(x, [2.5, 97.5])
+            tails[d] = max((high - low) / 3.92, 0.01)
+    # A constant column has width 0: dividing by the calibration floor keeps its noise of order one.
+    M = len(features.bands)
+    smallest_xp = max(1e-6 * np.abs(center[M:]).max(initial=0.0), 1e-12)
+    smallest = [*(max(b.floor_err, 1e-3) for b in features.bands), *np.full(D - M, smallest_xp)]
+    return center, np.maximum(scale, smallest), tails
+
+
+def _typical_xp_errors(raw: _Raw, scale_D: np.ndarray, n_bands: int) -> np.ndarray:
+    """Median published error of every coefficient, scaled; 0.1 where fewer than 10 stars tell."""
+    typical = np.full(len(scale_D) - n_bands, 0.1)
+    err = np.sqrt(raw.var[:, n_bands:]) / scale_D[n_bands:]
+    for k, seen in enumerate((raw.observed[:, n_bands:] & np.isfinite(err)).T):
+        if seen.sum() >= 10:
+            typical[k] = np.clip(np.median(err[seen, k]), 1e-3, 30.0)
+    return typical
 
 
 def _normalise(

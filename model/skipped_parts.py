@@ -25,17 +25,20 @@ def what_is_skipped(model: StarNetwork) -> list[str]:
     ]
     if through:
         notes.append(
-            f"known only through the XP spectra, measured in fewer than {MIN_SUPPORT} training stars: {', '.join(through)}"
+            f"known only through the XP spectra, measured in fewer than {MIN_SUPPORT} stars of the sample: {', '.join(through)}"
         )
     few = (scaling.n_seen_M >= MIN_SUPPORT) & (scaling.n_seen_M < ENOUGH)
     few &= np.arange(len(bands)) != scaling.reference
     if few.any():
         counts = ", ".join(f"{bands[m].name} {scaling.n_seen_M[m]}" for m in np.flatnonzero(few))
         notes.append(
-            f"measured in few training stars, so that their intervals may be much too small: {counts}"
+            f"measured in few stars of the sample, so that their intervals may be much too small: {counts}"
         )
     if unsupported := [b.name for b, ok in zip(bands, scaling.supported_bands, strict=True) if not ok]:
-        notes.append(f"no number will be given for bands without training stars: {', '.join(unsupported)}")
+        notes.append(
+            f"no number will be given for bands that fewer than {MIN_SUPPORT} stars of the sample have: "
+            + ", ".join(unsupported)
+        )
     n_Q = np.zeros(len(QUANTITIES), np.int64)
     np.add.at(n_Q, labels.quantity_of_label, labels.n_L)
     few_Q = labels.supported_quantities & (n_Q < ENOUGH)

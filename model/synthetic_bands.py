@@ -68,7 +68,7 @@ class SyntheticBands:
         """Synthetic mag_BM and err_BM (float64) of the bands where `bands_M`; NaN elsewhere.
 
         NaN too where half a spectrum is missing or the error exceeds MAX_ERR_MAG. background_K, which published spectra
-        hold, is taken out for bands whose system has no offset that does (flux_of_nothing): .02 mag at G 17.65.
+        hold, is taken out for bands whose system has no offset that does (flux_of_nothing): about .01 mag at G 17.65.
         """
         mag = np.full(block.mag_BM.shape, np.nan)
         err = np.full(block.mag_BM.shape, np.nan)

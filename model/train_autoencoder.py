@@ -41,8 +41,8 @@ from msacat.model.training_loss import batch_losses
 MIN_STARS = 20
 NOISE_STARS, NOISE_PASSES = 20_000, 3  # of the prior that judges the stated errors
 FINISH_SHARE = 0.12  # of a budget in minutes, left for calibration and scores
-PRIOR_SHARE = 0.3  # of a budget in minutes, the most the prior may take
-#: May differ when a run is continued: they change when and where, never what.
+PRIOR_SHARE = 0.3  # of a budget in minutes, the most the prior may take; the one before it a quarter of that
+#: May differ when a run is continued: they change when, where and with how many bits, never what is computed.
 FREE_ON_RESUME = (
     "device",
     "bf16",

@@ -22,11 +22,14 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from arms import ARMS, LABELS_ALONE, Arm
+from astrometry_worth import astrometry_worth
 from reddening import with_reddening
 from suspects_and_selection import selection, suspect_power
 
 from msacat.catalog.demo.apogee_xp_wheel import WHEEL_SHA256
 from msacat.model import train_autoencoder
+from msacat.model.evaluate.accuracy_tables import mixture_of
+from msacat.model.evaluate.all_methods import MAX_DROPS
 from msacat.model.evaluate.compare_methods import compare_methods
 from msacat.model.evaluate.evaluation_data import EvaluationData
 from msacat.model.evaluate.opponents.factor_analysers import Mixture
@@ -49,6 +52,7 @@ PRETRAINING_STEPS = 6_000  # of the stored weights apogee-0, which labels alone 
 CALIBRATE_STARS = 5_000
 SIZES = (2_000, 5_000, 12_000, 30_000, 70_000, 138_000)  # training stars of the scaling law
 WIDTHS = {"large": 384, "small": 96}
+TOLD = "-background"  # of the name of a mixture that knows the background of the spectra
 
 
 def main() -> int:
@@ -78,6 +82,10 @@ def main() -> int:
         findings = {
             "suspect": suspect_power(stars_of("sky-dirty", asked), WEIGHTS / "sky-dirty-0"),
             "selection": selection(clean, WEIGHTS / "sky-0", asked.work / "sky"),
+            "astrometry": {
+                name: astrometry_worth(few(stars_of(name, asked)), WEIGHTS / f"{name}-0", REGIMES)
+                for name in SKIES
+            },
         }
         asked.results.with_name("suspects_and_selection.json").write_text(
             json.dumps(findings, indent=1) + "\n"
@@ -178,12 +186,15 @@ def judge(
 
 
 def judge_mixture(data: EvaluationData, results: Path) -> None:
-    """The mixture fitted to the same stars; its robust form on the dirty sky."""
-    robust = data.name != "sky"
-    method = Mixture("mfa-robust" if robust else "mfa", (), 3 if robust else 0)
-    file = RecordFile(results)
-    if not any(r["method"] == method.name and r["dataset"] == data.name for r in file.records):
-        _record(data, method, file)
+    """The mixture fitted to the same stars, its robust form on the dirty sky; and told of the spectra's background."""
+    name, file = mixture_of(data.name), RecordFile(results)
+    drops = MAX_DROPS if name == "mfa-robust" else 0
+    for method in (
+        Mixture(name, (), drops),
+        Mixture(name + TOLD, (), drops, background=True),
+    ):
+        if not any(r["method"] == method.name and r["dataset"] == data.name for r in file.records):
+            _record(data, method, file)
 
 
 def _record(data: EvaluationData, method, file: RecordFile, regimes: list[str] | None = None) -> None:

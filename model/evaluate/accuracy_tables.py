@@ -65,6 +65,7 @@ class Summary:
     coverage68: float  # NaN where intervals are endless
     coverage95: float
     hallucinated: float
+    seeds: int
 
     def interval_words(self) -> list[str]:
         """68 %, 95 %, invented. Blank for a method without error bars where no calibration star tells its residuals:
@@ -119,6 +120,7 @@ def summarise(records: list[dict]) -> list[Summary]:
                 dataset, regime, method, len(rows) // len(seeds), float(own.mean()), _mean_of_known(own / best),
                 _mean_of_known(own / mfa), _mean_of_known(np.array(worst)),
                 *(_mean_of_told(rows, name) for name in ("coverage68", "coverage95", "hallucinated")),
+                len(seeds),
             )
         )  # fmt: skip
     return sorted(out, key=lambda s: (s.dataset, REGIMES.index(s.regime)))

@@ -29,7 +29,7 @@ _TABLES = ("median_colour", "colour_locus", "knn", "iterative_ridge", "missfores
            "mfa-robust")  # fmt: skip
 #: dataset -> its methods
 METHODS = {
-    "sky": (OWN, *_TABLES, "mfa-background", "gaiaxpy", "oracle"),
+    "sky": (OWN, *_TABLES, "mfa-background", "mfa-robust-background", "gaiaxpy", "oracle"),
     "apogee": (
         OWN,
         PROBE,
@@ -49,7 +49,7 @@ def make_methods(
     names: list[str], own: OwnModel | TrainedHere | None = None, oracle: Oracle | None = None
 ) -> list[Method]:
     """Unfitted methods, `own` as the product's, `oracle` if there is one; UsageError for an unknown name, or where a package is not installed."""
-    mfa = Mixture("mfa", (), 0)
+    mfa, told = Mixture("mfa", (), 0), Mixture("mfa-background", (), 0, background=True)
     makers: dict[str, Callable[[], Method]] = {
         "median_colour": MedianColour,
         "colour_locus": ColourLocus,
@@ -61,8 +61,9 @@ def make_methods(
         "mlp": ResidualMlp,
         "em_gaussian": lambda: Mixture("em_gaussian", ((1, 30),), 0),
         "mfa": lambda: mfa,
-        "mfa-background": lambda: Mixture("mfa-background", (), 0, background=True),
         "mfa-robust": lambda: SharedFit("mfa-robust", mfa, MAX_DROPS),
+        "mfa-background": lambda: told,
+        "mfa-robust-background": lambda: SharedFit("mfa-robust-background", told, MAX_DROPS),
         "gaiaxpy": SyntheticPhotometry,
     }
     if own is not None:

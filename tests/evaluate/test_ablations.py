@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msacat.catalog.surveys.star_block import StarBlock
+
 ABLATIONS = Path(__file__).resolve().parents[2] / "benchmarks" / "ablations"
 
 
@@ -42,10 +44,13 @@ def test_every_arm_trains_and_is_judged_once(ablations, stars, tmp_path, monkeyp
             run.judge(stars, arm, tmp_path, results, steps=2)
     run.judge_mixture(stars, results)
     records = json.loads(results.read_text())
-    assert {r["method"] for r in records} == {f"msacat:{arm.name}" for arm in arms.ARMS} | {"mfa-robust"}
+    assert {r["method"] for r in records} == {f"msacat:{arm.name}" for arm in arms.ARMS} | {
+        "mfa-robust",
+        "mfa-robust-background",
+    }
     assert all(np.isfinite(r["nmad"]) for r in records)
     # a table wants bands of 100 stars
-    few = [r | {"n": 1000, "dataset": "sky", "method": r["method"].removesuffix("-robust")} for r in records]
+    few = [r | {"n": 1000, "dataset": "sky", "method": r["method"].replace("-robust", "")} for r in records]
     lines = list(page.page(few, {}))
     assert sum(line.startswith("| default: the product's own | 1.000 |") for line in lines) == 1
     assert all(any(line.startswith(f"| {arm.name}: ") for line in lines) for arm in arms.ARMS)
@@ -86,6 +91,20 @@ def test_sizes_that_nobody_measured_are_named(ablations):
     lines = list(page._missing(known))
     assert "more stars, width 384: 2,000 training stars" in lines
     assert sum(line.startswith("more stars, width 96: 2,000, 5,000, ") for line in lines) == 1
+
+
+def test_passes_and_decades_are_those_of_the_largest_size_measured(ablations):
+    """1,000 steps of 256; 154 million stars."""
+    run, page = ablations[1:]
+    records = [
+        {"dataset": "sky", "regime": regime, "quantity": "xp" if regime == "xp_hidden" else "ps1_g", "g_bin": "all",
+         "method": f"msacat:large-{size}", "against": "truth", "n": 500, "nmad": 1 / size, "nmad_lo": 1 / size,
+         "nmad_hi": 1 / size, "coverage68": 0.68, "coverage95": 0.95, "hallucinated": 0.01, "seed": 0,
+         "commit": "abc", "date": "2026-01-01"}
+        for size in run.SIZES[:4] for regime in run.REGIMES
+    ]  # fmt: skip
+    (words,) = (line for line in page._scaling(records) if line.startswith("Steps are the same"))
+    assert "8.5 passes over the largest" in words and "3.7 decades beyond" in words
 
 
 def test_the_page_is_what_the_records_say(ablations):
@@ -146,6 +165,25 @@ def test_suspect_and_selection_tables_are_shares(ablations, data, model_folder, 
     rows = selection(data, model_folder, sky.folder)
     assert rows[0]["truth"]["ks"] == 0 and 0 < rows[0]["overlap"]["n"] < rows[0]["truth"]["n"]
     assert ks(np.arange(10.0), np.arange(10.0) + 100) == 1.0
+
+
+def test_without_astrometry_nothing_else_is_missing(ablations):
+    from astrometry_worth import without_astrometry
+
+    stars = StarBlock.empty(4, 2, 3, 0)
+    stars.mag_BM[:], stars.scalar_BS[:], stars.scalar_err_BS[:] = 15.0, 1.0, 0.1
+    bare = without_astrometry(stars, np.array([True, True, False]))
+    assert np.isnan(bare.scalar_BS[:, :2]).all() and np.isnan(bare.scalar_err_BS[:, :2]).all()
+    assert (bare.scalar_BS[:, 2] == 1).all() and (bare.mag_BM == 15).all() and (stars.scalar_BS == 1).all()
+    row = {
+        "regime": "xp_hidden",
+        "nmad": 0.1,
+        "nmad_without": 0.12,
+        "coverage68": 0.7,
+        "coverage68_without": 0.71,
+    }
+    lines = list(ablations[2].page([], {"astrometry": {"sky-dirty": [row]}}))
+    assert "| dirty | XP | 0.1000 | 0.1200 | 1.20 | 0.70 | 0.71 |" in lines
 
 
 def test_labels_alone_beside_the_pretrained(ablations, data, model_folder, tmp_path):

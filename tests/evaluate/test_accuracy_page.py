@@ -72,6 +72,15 @@ def test_the_page_holds_every_table():
         assert words in page, words
 
 
+def test_ratios_by_brightness_are_of_the_seeds_that_both_stand_in():
+    """Errors of seed 1 are twice those of seed 0; the mixture was run with seed 0 alone."""
+    both = records(seeds=(0, 1))
+    page = accuracy_page([r for r in both if (r["method"], r["seed"]) != ("mfa", 1)])
+    assert "| random_cells | ps1_g | 0.0120 (0.80) |" in page
+    assert "| mfa | 0.0200 | 0.50 | 1.00 | 0.97 | 0.68 | 0.95 | 1.0 % | 1 |" in page
+    assert "| msacat | 0.0240 | 0.40 | 0.80 | 0.78 | 0.68 | 0.95 | 1.0 % | 2 |" in page
+
+
 def test_intervals_that_hold_nothing_are_blank_for_ordinary_stars_and_for_others():
     nothing = [r | {"coverage68": 0.0, "coverage95": 0.004, "hallucinated": 1.0} for r in records()]
     page = accuracy_page(records() + [r | {"dataset": "sky:quasar"} for r in nothing])

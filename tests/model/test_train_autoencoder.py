@@ -295,7 +295,7 @@ def test_bands_of_few_training_stars_are_named(sky, quick, without):
     )
     notes = what_is_skipped(model)
     assert any("intervals may be much too small: ps1_g 60" in note for note in notes)
-    assert any("fewer than 20 training stars: ps1_i" in note for note in notes)
+    assert any("fewer than 20 stars of the sample: ps1_i" in note for note in notes)
     assert not any("few labels" in note for note in notes)
 
 
