@@ -72,9 +72,9 @@ def add(
     """
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.register_survey import register_survey
-    from msacat.catalog.surveys.load_specs import builtin_specs, load_spec
+    from msacat.catalog.surveys.load_specs import builtin_or_file
 
-    spec = builtin_specs()[file] if file in builtin_specs() else load_spec(Path(file))
+    spec = builtin_or_file(file)
     if dry_run:
         print_line(f"{file}: valid; survey {spec.name}, {len(spec.columns)} columns, {len(spec.bands)} bands")
         return
