@@ -24,10 +24,13 @@ def describe(
 ) -> None:
     """Show tables and views, or what the columns of one mean.
 
-    Of a table or view: each column with type, unit, UCD and a sentence, as its comment in the database says.
+    Of a table or view: each column with type, unit, UCD and a sentence, as its comment in the database says. Of a
+    survey's the bits of quality as well.
     """
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.describe_store import describe_columns, describe_relations, find_relation
+    from msacat.catalog.store.register_survey import registered_specs
+    from msacat.cli.survey import print_quality
 
     with connect(dsn) as conn:
         require_store(conn)
@@ -43,6 +46,8 @@ def describe(
             return
         relation = find_relation(conn, relation)
         columns = describe_columns(conn, relation)
+        schema, _, name = relation.partition(".")
+        specs = registered_specs(conn) if schema == "survey" else {}
     if as_json:
         print_json(columns)
         return
@@ -51,3 +56,5 @@ def describe(
         ["column", "type", "unit", "UCD", "meaning"],
         [(c.name, c.type, c.unit, c.ucd, c.meaning) for c in columns],
     )
+    if spec := specs.get(name) or specs.get(name.removesuffix("_clean")):
+        print_quality(spec)

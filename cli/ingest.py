@@ -21,7 +21,10 @@ def ingest(
     paths: Paths,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Read and check everything, estimate the space, write nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Read and check every file, estimate the space, write nothing. Rows are not compared with others of their id.",
+        ),
     ] = False,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on after a refused file; list all of them at the end.")
@@ -115,16 +118,21 @@ def _print(report, error_follows: bool) -> None:
                 "these files had skipped rows that the replaced file held; ingest them again: "
                 + ", ".join(f.incomplete)
             )
-    for unused, names in _by_unused_columns(report.files).items():
+        for what, gone in (("models", f.stale_models), ("runs", f.stale_runs)):
+            if gone:
+                say(f"stale now: {what} {', '.join(map(str, gone))}")
+    for unused, names in _by_columns(report.files, "columns_unused").items():
         say(f"{_listed(names)}: columns the survey file does not name: {_listed(unused, at_most=12)}")
+    for absent, names in _by_columns(report.files, "columns_absent").items():
+        say(f"{_listed(names)}: NULL throughout, not in the file: {_listed(absent, at_most=12)}")
 
 
-def _by_unused_columns(files: list) -> dict[tuple[str, ...], list[str]]:
-    """Files of one publisher mostly leave the same columns unused: said once for all of them."""
+def _by_columns(files: list, which: str) -> dict[tuple[str, ...], list[str]]:
+    """Files of one publisher mostly leave the same columns unused, or lack the same: said once for all of them."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for f in files:
-        if f.columns_unused:
-            groups.setdefault(tuple(f.columns_unused), []).append(f.path.rsplit("/", 1)[-1])
+        if columns := getattr(f, which):
+            groups.setdefault(tuple(columns), []).append(f.path.rsplit("/", 1)[-1])
     return groups
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,9 +72,9 @@ def add(
     """
     from msacat.catalog.server.connect import connect, require_store
     from msacat.catalog.store.register_survey import register_survey
-    from msacat.catalog.surveys.load_specs import builtin_specs, load_spec
+    from msacat.catalog.surveys.load_specs import builtin_or_file
 
-    spec = builtin_specs()[file] if file in builtin_specs() else load_spec(Path(file))
+    spec = builtin_or_file(file)
     if dry_run:
         print_line(f"{file}: valid; survey {spec.name}, {len(spec.columns)} columns, {len(spec.bands)} bands")
         return
@@ -170,14 +170,24 @@ def show(
                 for b in spec.bands
             ],
         )
+    print_quality(spec)
+
+
+def print_quality(spec: Any) -> None:
+    """What each bit of the column quality means, after an empty line; nothing of a survey without cuts."""
     if spec.quality:
         print_line("")
         print_table(
             ["bit", "quality cut", "set if", "effect in _clean", "meaning"],
             [
-                (q.bit, q.name, f"{q.column} {q.bad_if} {'' if q.value is None else q.value}",
+                (q.bit, q.name, f"{q.column} {q.bad_if} {_compared(q.value)}",
                  ("NULLs " + ", ".join([*q.bands, *q.labels]) if q.bands or q.labels else "drops the row")
                  if q.removes else "none", q.description)
                 for q in spec.quality
             ],
         )  # fmt: skip
+
+
+def _compared(value: Any) -> Any:
+    """A cut's number as its survey file writes it: masks are whole."""
+    return "" if value is None else int(value) if isinstance(value, float) and value.is_integer() else value

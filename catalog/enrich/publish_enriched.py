@@ -346,9 +346,15 @@ def _state_and_kinds(conn: Connection, run_id: int) -> tuple[str, list[str]]:
 
 
 def _stale(conn: Connection, run_id: int) -> InputRejected:
-    reason = conn.execute("SELECT stale_reason FROM msacat.runs WHERE run_id = %s", [run_id]).fetchone()
+    row = conn.execute(
+        "SELECT r.stale_reason, m.state = 'stale' FROM msacat.runs r JOIN learned.models m USING (model_id) "
+        "WHERE r.run_id = %s",
+        [run_id],
+    ).fetchone()
+    reason, model_too = row or ("", True)
     return InputRejected(
-        f"run {run_id} is stale: {reason[0] if reason else ''}", next_step="train and enrich again"
+        f"run {run_id} is stale: {reason}",
+        next_step="train and enrich again" if model_too else "msacat enrich   (its model is not stale)",
     )
 
 

@@ -274,6 +274,7 @@ def _check_indexes(
     ).fetchall()
     target = sql.Identifier(schema, table)
     missing: list[sql.Composed] = []
+    expected: list[str] = []
     identifier = sources[spec.id.column][0].name
     quoted = _quoted(conn, identifier)
     if not any(keys[0] == quoted and (unique or not spec.id.unique) and (len(keys) == 1 or not spec.id.unique)
@@ -283,16 +284,18 @@ def _check_indexes(
                 sql.SQL("UNIQUE " if spec.id.unique else ""), target, sql.Identifier(identifier)
             )
         )
+        expected.append(f"a {'unique ' if spec.id.unique else ''}index on {identifier}")
     if spec.position:
         ra, dec = (sources[n][0].name for n in (spec.position.ra, spec.position.dec))
         if not any(is_q3c_key(conn, keys[0], ra, dec) for _, keys in indexes):
             missing.append(q3c_index_sql(schema, table, ra, dec, f"{table}_q3c"[:63]))
+            expected.append("an index on the position by Q3C")
     if missing:
         commands = "; ".join(statement.as_string(conn) for statement in missing)
         raise InputRejected(
             f"{schema}.{table} lacks an index that queries on survey.{spec.name} need",
             file=f"{schema}.{table}",
-            expected="an index on the position by Q3C" if spec.position else "an index on the id",
+            expected=", ".join(expected),
             next_step=f"{commands}; ANALYZE {target.as_string(conn)};",
         )
 

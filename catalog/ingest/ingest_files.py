@@ -27,6 +27,7 @@ from msacat.catalog.ingest.ingest_ledger import (
     remove_files,
     reopen_entry,
     set_content,
+    stale_names,
 )
 from msacat.catalog.ingest.ingest_report import FileReport, IngestReport, file_report
 from msacat.catalog.ingest.merge_repeats import merge_staged, staging_table
@@ -198,11 +199,14 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
             with lock, conn.transaction():
                 created = register_survey(conn, spec, show=False)
                 incomplete: list[str] = []
+                stale: tuple[list[str], list[int]] = [], []
                 if old is not None and lacking is None:
                     incomplete = files_that_skipped(conn, spec.name, [old.file_id])
+                    stale = stale_names(conn, [old.file_id])
                     remove_files(conn, spec.name, [old.file_id], f"file replaced: {path.name}")
                 if known is not None:
                     known.incomplete = incomplete
+                    known.stale_models, known.stale_runs = stale
                     return known
                 with _open(plan, path, checksum=content is None) as source:
                     checksums = (raw, content or raw, n_bytes)
@@ -240,6 +244,7 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
     outcome = "completed" if lacking else "ingested" if old is None else "replaced"
     report = file_report(path, outcome, source, cleaner, file_id)
     report.incomplete, report.table_created = incomplete, created
+    report.stale_models, report.stale_runs = stale
     return report
 
 

@@ -18,6 +18,7 @@ class FileReport:
     outcome     'ingested', 'replaced', 'completed' (it lacked rows that a file forgotten since had held),
                 'already there', 'refused'; in a rehearsal 'would be ingested' etc.
     incomplete  of 'replaced': files that had skipped rows which the replaced file held; ingest them again
+    stale_models, stale_runs  of 'replaced': now marked stale, since they were built on the old rows
     table_created  the survey's table was made for this file
     """
 
@@ -33,6 +34,8 @@ class FileReport:
     columns_unused: list[str] = field(default_factory=list)
     columns_absent: list[str] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    stale_models: list[str] = field(default_factory=list)
+    stale_runs: list[int] = field(default_factory=list)
     table_created: bool = False
     bytes_stored: int = 0  # estimate of table and indexes
     seconds: float = 0.0

@@ -8,7 +8,12 @@ from msacat.catalog.ingest.ingest_ledger import files_lock
 from msacat.catalog.ingest.replace_relation import replace_relation
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.store.hold_views import between_readers
-from msacat.catalog.store.register_survey import newer_version, record_version, update_survey
+from msacat.catalog.store.register_survey import (
+    newer_version,
+    only_the_version,
+    record_version,
+    update_survey,
+)
 from msacat.catalog.store.survey_changes import changes_without_rows
 from msacat.catalog.store.survey_table import create_match_table, create_table
 from msacat.catalog.surveys.survey_spec import MATCHED_ROLES, SurveySpec
@@ -58,7 +63,7 @@ def _make_anew(conn: Connection, spec: SurveySpec) -> list[str]:
         ]
         conn.execute("DELETE FROM msacat.crossmatches WHERE dataset = %s", [spec.name])
     replace_relation(conn, spec, "TABLE", statements, adopted_from=None)
-    return changes
+    return changes or [only_the_version(old, spec)]
 
 
 def _type_of_id(spec: SurveySpec) -> str:

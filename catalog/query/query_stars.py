@@ -23,6 +23,8 @@ N_CORRELATIONS = 1485
 #: statements that only read; the server refuses a write inside them as well
 READING = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
 _BEFORE_FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
+#: views that are there as soon as any run is published
+ALWAYS_PUBLISHED = ("enriched.stars", "enriched.magnitudes")
 #: a cancelled query still sends what is under way: small pieces keep that little
 ROWS_A_MESSAGE = 500
 #: types below this oid are PostgreSQL's own, the same on every server
@@ -57,7 +59,7 @@ class QueryResult:
 def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> QueryResult:
     """Run one reading statement in a read-only transaction; at most `max_rows` rows leave the server's hands.
 
-    Raises UsageError for a syntax error, a second statement or a write, InputRejected on timeout.
+    Raises UsageError for a syntax error, a second statement or a write, InputRejected on timeout, or for enriched.stars while no run is published.
     """
     text = text.strip().rstrip(";")
     _refuse_other_statements(text)
@@ -109,7 +111,8 @@ def reading(conn: Connection, timeout_s: float, keep_plans: bool = False) -> Ite
     except psycopg.OperationalError:
         raise  # the server went away: not the query's fault
     except psycopg.Error as error:
-        if keep_plans and isinstance(error, psycopg.errors.UndefinedTable):
+        missing = isinstance(error, psycopg.errors.UndefinedTable)
+        if missing and (keep_plans or any(f'"{view}"' in str(error) for view in ALWAYS_PUBLISHED)):
             raise InputRejected("no run is published yet", next_step="msacat enrich") from None
         unknown = isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
         raise UsageError(

@@ -27,7 +27,7 @@ FLOAT_INTEGER = (
     "the file writes this integer column as floating-point numbers, which may have lost digits: "
     "download or export it again with integers"
 )
-TOO_LARGE = "such an id cannot be stored without changing it: check that the column is the right one"
+TOO_LARGE = "such a number cannot be stored without changing it: check that the column is the right one"
 
 
 def text_to_column(cells: pa.Array, kind: pa.DataType, place: Place) -> pa.Array:

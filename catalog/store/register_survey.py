@@ -126,7 +126,11 @@ def update_survey(conn: Connection, spec: SurveySpec) -> list[str]:
     for statement in quality_statistics(spec) + comments(spec, spec.name) + create_clean_view(spec, order):
         conn.execute(statement)
     refresh_star_view(conn, registered_specs(conn))
-    return changes
+    return changes or [only_the_version(old, spec)]
+
+
+def only_the_version(old: SurveySpec, spec: SurveySpec) -> str:
+    return f"version {old.version} became {spec.version}; nothing else differs"
 
 
 def newer_version(conn: Connection, spec: SurveySpec) -> SurveySpec | None:
@@ -192,7 +196,8 @@ def _is_new(conn: Connection, spec: SurveySpec) -> bool:
         raise UsageError(
             f"survey '{spec.name}' is registered from another file",
             expected=f"the file of version {row[0]}", found=f"version {spec.version}, with other contents",
-            next_step=f"`msacat survey update {spec.name}.toml` migrates it",
+            next_step="`msacat survey update` with that file migrates it"
+            + ("" if spec.version > row[0] else ", once its version is raised"),
         )  # fmt: skip
     if spec.role == "reference" and (other := reference_spec(conn)):
         raise UsageError(f"this store's reference is '{other.name}'; it has one for ever")

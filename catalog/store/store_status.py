@@ -105,9 +105,45 @@ def store_status(conn: Connection) -> StoreStatus:
     ]
     lacking = files_that_lack_rows(conn)
     complete = f"msacat ingest {lacking[0][1]} {shlex.quote(lacking[0][2])}" if lacking else None
-    return StoreStatus(
-        surveys, models, runs, complete or _next_step(surveys, models, runs, _enrich_again(conn))
+    again = _train_anew(conn) or _enrich_with_the_newest(conn) or _enrich_again(conn)
+    return StoreStatus(surveys, models, runs, complete or _next_step(surveys, models, runs, again))
+
+
+#: the newest model that was trained to its end: `msacat enrich` takes it, unless it went stale since
+_NEWEST_MODEL = (
+    "(SELECT * FROM learned.models WHERE state IN ('finished', 'imported', 'stale') AND finished IS NOT NULL "
+    "ORDER BY finished DESC, model_id DESC LIMIT 1) m"
+)
+
+
+def _train_anew(conn: Connection) -> str | None:
+    """The training that the store wants: its newest model is stale, or never heard of bands that matched stars have.
+
+    `msacat enrich` would go on without a word: with an older model, or with NULL wherever such a band was not measured.
+    """
+    row = conn.execute(
+        "SELECT m.name, m.state = 'stale', ARRAY(SELECT b.band FROM msacat.bands b "
+        " JOIN msacat.crossmatches c ON c.dataset = b.survey WHERE c.n_matched > 0"
+        " AND NOT m.features->'bands' @> jsonb_build_array(jsonb_build_object('name', b.band)) ORDER BY b.bit) "
+        f"FROM {_NEWEST_MODEL}"
+    ).fetchone()
+    if row is None:
+        return None
+    name, stale, unknown = row
+    if stale:
+        return f"msacat train --name NAME   (model {name} is stale)"
+    return (
+        f"msacat train --name NAME   (model {name} does not know {', '.join(unknown)})" if unknown else None
     )
+
+
+def _enrich_with_the_newest(conn: Connection) -> str | None:
+    """The run that the newest model has not made yet, where the views show another's."""
+    row = conn.execute(
+        f"SELECT m.name FROM {_NEWEST_MODEL} WHERE EXISTS (SELECT FROM msacat.runs WHERE {SHOWN}) "
+        "AND NOT EXISTS (SELECT FROM msacat.runs r WHERE r.model_id = m.model_id)"
+    ).fetchone()
+    return f"msacat enrich --model {row[0]}" if row else None
 
 
 def _enrich_again(conn: Connection) -> str | None:
@@ -131,7 +167,7 @@ def _enrich_again(conn: Connection) -> str | None:
 
 
 def _next_step(
-    surveys: list[SurveyStatus], models: list[ModelStatus], runs: list[RunStatus], enrich_again: str | None
+    surveys: list[SurveyStatus], models: list[ModelStatus], runs: list[RunStatus], again: str | None
 ) -> str:
     if not any(s.role == "reference" and s.n_rows for s in surveys):
         return "msacat ingest gaia_source FILE…"
@@ -146,8 +182,8 @@ def _next_step(
         return "msacat train --name NAME"
     if unfinished := [r.run_id for r in runs if r.state == "running"]:
         return f"msacat enrich --resume {unfinished[-1]}   (unless it is at work)"
-    if enrich_again:
-        return enrich_again
+    if again:
+        return again
     if not any(r.state == "published" for r in runs):
         waiting = [r.run_id for r in runs if r.state == "verified"]
         return f"msacat runs publish {waiting[-1]}" if waiting else "msacat enrich"

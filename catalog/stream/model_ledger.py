@@ -202,12 +202,20 @@ def _dicts(cursor: Cursor) -> list[dict[str, Any]]:
 
 
 def require_usable(model: ModelRow) -> None:
-    """InputRejected for a model that is in training, failed, or built on files that were forgotten since."""
+    """InputRejected for a model in training, failed, built on files that were forgotten since, or without its folder."""
     if model.state not in ("finished", "imported"):
         steps = {"training": f"msacat train --name {model.name} --resume"}
         raise InputRejected(
             f"model '{model.name}' is {model.state}", expected="a finished model", found=model.stale_reason,
             next_step=steps.get(model.state, "train a new one: msacat train --name NAME"),
+        )  # fmt: skip
+    if (
+        not model.folder.is_dir()
+    ):  # the store came here without it: a dump, another account's, a home that was moved
+        raise InputRejected(
+            f"the folder of model '{model.name}' is not here", found=str(model.folder),
+            next_step="bring it back; if it lies elsewhere now, docs/server.md has the UPDATE that tells the store; "
+            "a copy that was exported: msacat models import FOLDER",
         )  # fmt: skip
 
 

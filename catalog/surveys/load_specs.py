@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from functools import cache
@@ -63,6 +64,21 @@ def builtin_specs() -> dict[str, SurveySpec]:
     """The surveys that come with msacat, by dataset keyword."""
     specs = [load_spec(path) for path in sorted(FOLDER.glob("*.toml"))]
     return {spec.name: spec for spec in specs}
+
+
+def builtin_or_file(name: str) -> SurveySpec:
+    """The built-in survey of that keyword, else the survey file of that path; UsageError with near keywords."""
+    builtin = builtin_specs()
+    if name in builtin:
+        return builtin[name]
+    if not Path(name).exists():
+        near = difflib.get_close_matches(name, builtin, n=3, cutoff=0.6)
+        raise UsageError(
+            f"{name}: neither a file nor the keyword of a built-in survey",
+            next_step=(f"did you mean {' or '.join(near)}? " if near else "")
+            + "`msacat survey list` shows the keywords",
+        )
+    return load_spec(Path(name))
 
 
 def _in_our_words(problem: Any) -> tuple[tuple, str]:

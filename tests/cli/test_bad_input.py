@@ -129,10 +129,13 @@ class TestEnrich:
         why = "file forgotten: "
         refused(msacat_at(trained, "enrich"), 1, "no finished model", "trained_store is stale", why)
         refused(msacat_at(trained, "enrich", "--model", "trained_store"), 1, "is stale", why)
-        refused(msacat_at(trained, "runs", "publish", 1), 1, "run 1 is stale", why)
+        refused(msacat_at(trained, "runs", "publish", 1), 1, "run 1 is stale", why, "train and enrich again")
         status = json.loads(msacat_at(trained, "status", "--json").out)
         assert [m["state"] for m in status["models"]] == [r["state"] for r in status["runs"]] == ["stale"]
         assert status["next_step"] == "msacat crossmatch apogee_dr17"
+        with psycopg.connect(trained) as conn:
+            conn.execute("UPDATE learned.models SET state = 'finished'")
+        refused(msacat_at(trained, "runs", "publish", 1), 1, "run 1 is stale", "next:     msacat enrich ")
         with psycopg.connect(trained) as conn:  # marked, not taken away
             assert conn.execute("SELECT count(*) FROM enriched.stars WHERE run_id = 1").fetchone() == (2500,)
 
@@ -205,7 +208,7 @@ class TestQuery:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_cone_or_a_star_before_anything_is_published(self, store, msacat_at):
-        for asked in (("--cone", 1, 2, 3), ("--star", 1)):
+        for asked in (("--cone", 1, 2, 3), ("--star", 1), ("SELECT gaia_g FROM enriched.stars",)):
             refused(msacat_at(store, "query", *asked), 1, "no run is published", "msacat enrich")
 
 

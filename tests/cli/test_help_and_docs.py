@@ -158,5 +158,14 @@ def test_results_are_piped_as_they_are(trained_once, msacat_at):
     )
 
 
+def test_the_bits_of_quality_are_described_beside_the_column(trained_once, msacat_at):
+    for relation in ("survey.panstarrs1", "panstarrs1_clean"):
+        code, out, _ = msacat_at(trained_once, "describe", relation)
+        assert code == 0 and "quality " in out
+        assert re.search(r"^1 +not_good +objinfoflag no_bit 33554432 +drops the row ", out, re.MULTILINE)
+    for relation in ("survey.xp_spectra", "matched.panstarrs1"):
+        assert "quality cut" not in msacat_at(trained_once, "describe", relation).out
+
+
 if __name__ == "__main__":
     FROZEN.write_text(json.dumps(surface(), indent=1) + "\n")

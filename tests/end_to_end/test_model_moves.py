@@ -12,7 +12,10 @@ import numpy as np
 import psycopg
 import pytest
 
+from msacat.catalog.errors import InputRejected
 from msacat.catalog.server.connect import advisory_lock, connect
+from msacat.catalog.stream.model_ledger import ModelRow, require_usable
+from msacat.catalog.surveys.star_features import StarFeatures
 
 GIVEN = ("gaia_source", "xp_continuous", "twomass_psc", "panstarrs1")  # ingested in both stores
 ABSENT = (
@@ -159,3 +162,16 @@ def test_a_dropped_model_s_folder_goes_or_is_named(trained, exported, msacat_at)
     listed = json.loads(msacat_at(trained, "models", "list", "--json").out)
     assert [model["name"] for model in listed] == ["trained_store"]
     folder.unlink()
+
+
+def test_a_model_whose_folder_was_moved_is_refused_with_what_helps(tmp_path):
+    model = ModelRow(
+        1, "mine", "finished", None, tmp_path / "mine", StarFeatures("gaia_g", ()), {}, None, None
+    )
+    with pytest.raises(InputRejected, match="the folder of model 'mine' is not here") as refused:
+        require_usable(model)
+    assert refused.value.found == str(tmp_path / "mine")
+    assert "docs/server.md has the UPDATE" in refused.value.next_step
+    assert "UPDATE learned.models" in (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+    model.folder.mkdir()
+    require_usable(model)

@@ -172,7 +172,10 @@ def test_a_name_that_is_taken_is_refused(store, spec, msacat_at, tmp_path):
     other = tmp_path / "other.toml"
     other.write_text(SPEC.replace("A survey of my own", "Another"))
     code, _, err = msacat_at(store, "survey", "add", other)
-    assert code == 2 and "registered from another file" in err and "msacat survey update" in err
+    assert code == 2 and "registered from another file" in err
+    assert "`msacat survey update` with that file migrates it, once its version is raised" in err
+    code, _, err = msacat_at(store, "survey", "add", "panstars1")
+    assert code == 2 and "panstars1: neither a file nor" in err and "did you mean panstarrs1?" in err
     other.write_text(SPEC.replace('"own"', '"theirs"'))
     code, _, err = msacat_at(store, "survey", "add", other)
     assert code == 2 and "own_b (by own)" in err and "own_n (by own)" in err

@@ -214,3 +214,35 @@ def test_a_view_of_the_users_in_the_way_refuses_publishing(run, trained, msacat_
     assert (code, out) == (1, "") and "enriched.stars is not msacat's" in err and "RENAME TO" in err
     assert rows(trained, "SELECT mine FROM enriched.stars") == [(1,)]
     assert rows(trained, f"SELECT state FROM msacat.runs WHERE run_id = {unseen}") == [("verified",)]
+
+
+def test_status_asks_for_the_training_that_enrich_would_go_without(trained, msacat_at):
+    """`msacat enrich` takes what model there is; that another one is due only `status` can say."""
+
+    def next_step() -> str:
+        return json.loads(msacat_at(trained, "status", "--json").out)["next_step"]
+
+    def now(statement: str) -> None:
+        with psycopg.connect(trained) as conn:
+            conn.execute(statement)
+
+    newer = (
+        "INSERT INTO learned.models (name, state, folder, features, file_ids, code_version, finished) "
+        "SELECT 'newer', 'finished', '/newer', features, file_ids, code_version, now() FROM learned.models"
+    )
+    now(newer)
+    assert next_step() == "msacat enrich --model newer"
+    now("UPDATE learned.models SET state = 'stale' WHERE name = 'newer'")
+    assert next_step() == "msacat train --name NAME   (model newer is stale)"
+    now("DELETE FROM learned.models WHERE name = 'newer'")
+    assert next_step().startswith("msacat query")
+    # a survey whose matches came after the training
+    now(
+        "UPDATE learned.models SET features = jsonb_set(features, '{bands}', (SELECT jsonb_agg(b) "
+        "FROM jsonb_array_elements(features->'bands') b WHERE b->>'survey' <> 'twomass_psc'))"
+    )
+    assert next_step() == (
+        "msacat train --name NAME   (model trained_store does not know twomass_j, twomass_h, twomass_ks)"
+    )
+    now("UPDATE msacat.crossmatches SET n_matched = 0 WHERE dataset = 'twomass_psc'")
+    assert next_step().startswith("msacat query")

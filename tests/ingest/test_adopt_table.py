@@ -191,6 +191,7 @@ def test_the_error_holds_the_command_that_makes_the_missing_index(conn):
         'CREATE INDEX "gaia_source_q3c" ON "gaia_dr3"."gaia_source" (q3c_ang2ipix("ra", "dec"))'
         in commands[1]
     )
+    assert error.value.expected == "a unique index on source_id, an index on the position by Q3C"
     assert conn.execute("SELECT count(*) FROM msacat.surveys").fetchone() == (0,)
     for command in commands:
         conn.execute(command)

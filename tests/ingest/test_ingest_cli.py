@@ -39,6 +39,8 @@ def test_ingest_prints_a_table_or_json(msacat, write_csv, gaia_rows):
     code, out, err = msacat("ingest", "gaia_source", path)
     assert code == 0 and "ingested" in out and "dec outside [-90, 90] 1" in out
     assert "parallax: outside range 1" in err and "does not name: seeing" in err
+    # a name misspelled in a survey file of one's own shows nowhere else
+    assert "part.csv: NULL throughout, not in the file: " in err and "ruwe" in err.split("NULL throughout")[1]
     code, out, err = msacat("ingest", "gaia_source", path, "--json", "--quiet")
     assert (code, json.loads(out)["files"][0]["outcome"], err) == (0, "already there", "")
 
@@ -89,6 +91,23 @@ def test_verify_and_forget(msacat, store, write_csv, gaia_rows):
     code, out, _ = msacat("forget", path)
     assert code == 0 and "3 rows" in out
     assert msacat("forget", path)[0] == 2
+
+
+def test_what_a_replaced_file_makes_stale_is_said(msacat, store, write_csv, gaia_rows):
+    path = write_csv("a.csv", gaia_rows(3))
+    assert msacat("ingest", "gaia_source", path)[0] == 0
+    with connect(store, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO learned.models (name, state, folder, file_ids, code_version, finished) "
+            "VALUES ('old', 'finished', '/', '{1}', '0', now())"
+        )
+        conn.execute(
+            "INSERT INTO msacat.runs (model_id, state, file_ids, request, n_stars, code_version) "
+            "SELECT model_id, 'published', '{1}', '{}', 3, '0' FROM learned.models"
+        )
+    write_csv("a.csv", gaia_rows(4))
+    code, _, err = msacat("ingest", "gaia_source", path, "--replace")
+    assert code == 0 and "stale now: models old\n" in err and "stale now: runs 1\n" in err
 
 
 def test_adopt(msacat, store):

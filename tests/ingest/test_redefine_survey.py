@@ -96,6 +96,15 @@ def test_a_wrong_range_and_type_are_corrected_once_the_rows_are_forgotten(
     command("verify")
 
 
+def test_a_new_version_is_said_where_nothing_else_differs(store, command, version, write_csv):
+    command("survey", "add", version(1))
+    assert "version 1 became 2; nothing else differs" in command("survey", "update", version(2))
+    command("ingest", "mine", write_csv("mine.csv", [{"ID": 1, "RA": 10, "DEC": 5, "MAG": 8.0, "ERR": 0.1}]))
+    assert "version 2 became 3; nothing else differs" in command("survey", "update", version(3))
+    assert "this very file is registered" in command("survey", "update", version(3))
+    assert rows(store, "SELECT version FROM msacat.surveys WHERE name = 'mine'") == [(3,)]
+
+
 def test_what_outlives_the_rows_stays(store, command, version):
     command("survey", "add", "gaia_source")
     command("survey", "add", version(1))
