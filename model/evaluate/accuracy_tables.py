@@ -118,9 +118,8 @@ def summarise(records: list[dict]) -> list[Summary]:
         out.append(
             Summary(
                 dataset, regime, method, len(rows) // len(seeds), float(own.mean()), _mean_of_known(own / best),
-                _mean_of_known(own / mfa), _mean_of_known(np.array(worst)),
-                *(_mean_of_told(rows, name) for name in ("coverage68", "coverage95", "hallucinated")),
-                len(seeds),
+                _mean_of_known(own / mfa), _mean_of_known(np.array(worst)), _mean_of_told(rows, "coverage68"),
+                _mean_of_told(rows, "coverage95"), _mean_of_told(rows, "hallucinated"), len(seeds),
             )
         )  # fmt: skip
     return sorted(out, key=lambda s: (s.dataset, REGIMES.index(s.regime)))
