@@ -99,7 +99,7 @@ def test_passes_and_decades_are_those_of_the_largest_size_measured(ablations):
     records = [
         {"dataset": "sky", "regime": regime, "quantity": "xp" if regime == "xp_hidden" else "ps1_g", "g_bin": "all",
          "method": f"msacat:large-{size}", "against": "truth", "n": 500, "nmad": 1 / size, "nmad_lo": 1 / size,
-         "nmad_hi": 1 / size, "coverage68": 0.68, "coverage95": 0.95, "hallucinated": 0.01, "seed": 0,
+         "nmad_hi": 1 / size, "coverage68": 0.68, "coverage95": 0.95, "crps": 0.01, "hallucinated": 0.01, "seed": 0,
          "commit": "abc", "date": "2026-01-01"}
         for size in run.SIZES[:4] for regime in run.REGIMES
     ]  # fmt: skip
