@@ -8,8 +8,8 @@ from msacat.model.autoencoder import QUANTITIES
 from msacat.model.scale_features import MIN_SUPPORT
 from msacat.model.star_network import StarNetwork
 
-#: Training stars of a band, or labels of a quantity, from which on its intervals can be trusted. On a simulated sky of 4,162, 68 % intervals of
-#: SkyMapper g to z, spectrum seen, held 28 to 56 % of the truths where 60 to 200 had been measured.
+#: Training stars of a band, or labels of a quantity, from which on its intervals can be trusted. On a simulated sky of
+#: 4,162, 68 % intervals of SkyMapper g to z, spectrum seen, held 28 to 56 % of the truths where 60 to 200 had been measured.
 ENOUGH = 500
 
 

@@ -59,7 +59,8 @@ class QueryResult:
 def query(conn: Connection, text: str, max_rows: int, timeout_s: float) -> QueryResult:
     """Run one reading statement in a read-only transaction; at most `max_rows` rows leave the server's hands.
 
-    Raises UsageError for a syntax error, a second statement or a write, InputRejected on timeout, or for enriched.stars while no run is published.
+    Raises UsageError for a syntax error, a second statement or a write, InputRejected on timeout, or for enriched.stars
+    while no run is published.
     """
     text = text.strip().rstrip(";")
     _refuse_other_statements(text)

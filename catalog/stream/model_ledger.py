@@ -209,9 +209,8 @@ def require_usable(model: ModelRow) -> None:
             f"model '{model.name}' is {model.state}", expected="a finished model", found=model.stale_reason,
             next_step=steps.get(model.state, "train a new one: msacat train --name NAME"),
         )  # fmt: skip
-    if (
-        not model.folder.is_dir()
-    ):  # the store came here without it: a dump, another account's, a home that was moved
+    if not model.folder.is_dir():
+        # The store came here without it: a dump, another account's, a home that was moved.
         raise InputRejected(
             f"the folder of model '{model.name}' is not here", found=str(model.folder),
             next_step="bring it back; if it lies elsewhere now, docs/server.md has the UPDATE that tells the store; "
