@@ -14,7 +14,7 @@ FIELDS = (
     "rmse", "outliers", "coverage68", "coverage95", "crps",
     "hallucinated", "seed", "stars", "commit", "date", "seconds", "key",
 )  # fmt: skip
-BY_BRIGHTNESS = ("msacat", "mfa", "mfa-robust", "mfa-background", "mfa-robust-background")
+BY_BRIGHTNESS = ("msacat", "mfa", "mfa-robust", "mfa-background")
 _DIGITS = 5
 
 
