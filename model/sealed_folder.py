@@ -86,11 +86,8 @@ def copy_sealed(source: Path, target: Path) -> None:
     try:
         with written_to(target):
             temporary.mkdir(parents=True)
-            for left in target.parent.iterdir():  # of a copy that was killed
-                if (
-                    left.name.startswith(beside)
-                    and not Path("/proc", left.name.removeprefix(beside)).exists()
-                ):
+            for left in target.parent.iterdir():
+                if left.name.startswith(beside) and not _is_at_work(left.name.removeprefix(beside)):
                     shutil.rmtree(left)
             for name, entry in manifest.items():
                 _write(temporary / name, _read(source, name, entry))
@@ -99,6 +96,17 @@ def copy_sealed(source: Path, target: Path) -> None:
             _sync(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_at_work(pid: str) -> bool:
+    """Not a process that was killed while it copied; what is no process's number is nobody's to judge."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        return True
+    return True
 
 
 def manifest_sha256(folder: Path) -> str:

@@ -154,8 +154,8 @@ def _magnitudes(bands: list[BandInfo]) -> list[OutputColumn]:
             "Bits (msacat.bands) of the bands that hold a measurement.", "", "meta.code")),
         OutputColumn("suspect", "bigint", Described(
             "Bits of the bands whose value is doubtful: a measurement far from what all else says, or of an object "
-            "that other Gaia stars share, or an imputation of a star unlike any the model was trained on.",
-            "", "meta.code.qual;meta.modelled")),
+            "that other Gaia stars share, or an imputation of a star unlike any the model was trained on, or of a colour "
+            "whose spectra taught nothing of a band known through them alone.", "", "meta.code.qual;meta.modelled")),
         OutputColumn("no_support", "bigint", Described(
             "Bits of the bands the model cannot know: measured of fewer than 20 training stars, not reachable through the "
             "XP; NULL.",

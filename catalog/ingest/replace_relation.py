@@ -29,34 +29,30 @@ def replace_relation(
 
     Raises UsageError naming a user's view that stands in the way. The caller commits.
     """
-    between_readers(conn, lambda: _replace(conn, spec, kind, statements, adopted_from))
 
-
-def _replace(
-    conn: Connection,
-    spec: SurveySpec,
-    kind: Literal["TABLE", "VIEW"],
-    statements: Sequence[sql.Composed],
-    adopted_from: str | None,
-) -> None:
-    views = (("matched", "stars"), ("survey", "xp_spectra"), ("survey", f"{spec.name}_clean"))
-    grants = {relation: grants_on(conn, *relation) for relation in (*views, ("survey", spec.name))}
-    with stars_view_aside(conn):
-        try:
-            for schema, name in views:
-                conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, name)))
-            conn.execute(sql.SQL("DROP {} {}").format(sql.SQL(kind), sql.Identifier("survey", spec.name)))
-            for statement in statements:
+    def replace() -> None:
+        views = (("matched", "stars"), ("survey", "xp_spectra"), ("survey", f"{spec.name}_clean"))
+        grants = {relation: grants_on(conn, *relation) for relation in (*views, ("survey", spec.name))}
+        with stars_view_aside(conn):
+            try:
+                for schema, name in views:
+                    conn.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(sql.Identifier(schema, name)))
+                conn.execute(sql.SQL("DROP {} {}").format(sql.SQL(kind), sql.Identifier("survey", spec.name)))
+                for statement in statements:
+                    conn.execute(statement)
+            except psycopg.errors.DependentObjectsStillExist as error:
+                raise UsageError(
+                    f"other views stand on what msacat made of {spec.name}",
+                    found=error.diag.message_detail,
+                    next_step="drop them, repeat the command, and make them again",
+                ) from error
+            for statement in [*comments(spec, spec.name), *create_clean_view(spec)]:
                 conn.execute(statement)
-        except psycopg.errors.DependentObjectsStillExist as error:
-            raise UsageError(
-                f"other views stand on what msacat made of {spec.name}",
-                found=error.diag.message_detail,
-                next_step="drop them, repeat the command, and make them again",
-            ) from error
-        for statement in [*comments(spec, spec.name), *create_clean_view(spec)]:
-            conn.execute(statement)
-        conn.execute("UPDATE msacat.surveys SET adopted_from = %s WHERE name = %s", [adopted_from, spec.name])
-        refresh_star_view(conn, registered_specs(conn))
-        for (schema, name), kept in grants.items():
-            grant_again(conn, schema, name, kept)
+            conn.execute(
+                "UPDATE msacat.surveys SET adopted_from = %s WHERE name = %s", [adopted_from, spec.name]
+            )
+            refresh_star_view(conn, registered_specs(conn))
+            for (schema, name), kept in grants.items():
+                grant_again(conn, schema, name, kept)
+
+    between_readers(conn, replace)

@@ -54,6 +54,20 @@ def update(name: str):
     return lambda conn: update_survey(conn, version_2(conn, name))
 
 
+def in_a_thread(dsn: str, make_anew) -> tuple[threading.Thread, list[Exception]]:
+    """(a thread, not started, that makes views anew; what went wrong in it)"""
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with connect(dsn, application="maker of views") as conn:
+                make_anew(conn)
+        except psycopg.Error as error:
+            failed.append(error)
+
+    return threading.Thread(target=work), failed
+
+
 @pytest.mark.parametrize(
     ("view", "make_anew"),
     [
@@ -67,19 +81,10 @@ def update(name: str):
     ],
 )
 def test_a_reader_who_came_first_is_not_waited_for_with_what_it_needs_next(published, view, make_anew):
-    failed: list[Exception] = []
-
-    def work() -> None:
-        try:
-            with connect(published, application="maker of views") as conn:
-                make_anew(conn)
-        except psycopg.Error as error:
-            failed.append(error)
-
+    maker, failed = in_a_thread(published, make_anew)
     with psycopg.connect(published) as reader, psycopg.connect(published, autocommit=True) as observer:
         # As far as a query comes before it opens the view: `view` is locked, and nothing below it yet.
         reader.execute(f"CREATE TEMPORARY VIEW looked_at AS SELECT * FROM {view}")  # type: ignore[arg-type]
-        maker = threading.Thread(target=work)
         maker.start()
         _until_it_waits(observer)
         reader.execute(f"SELECT count(*) FROM {view}")  # type: ignore[arg-type]
@@ -136,18 +141,9 @@ def test_readers_see_no_deadlock_while_runs_are_published(published):
     ],
 )
 def test_nobody_waits_for_a_long_query_because_views_are_to_be_made_anew(published, view, make_anew):
-    failed: list[Exception] = []
-
-    def work() -> None:
-        try:
-            with connect(published, application="maker of views") as conn:
-                make_anew(conn)
-        except psycopg.Error as error:
-            failed.append(error)
-
+    maker, failed = in_a_thread(published, make_anew)
     with psycopg.connect(published) as long_query, psycopg.connect(published, autocommit=True) as others:
         long_query.execute(f"SELECT count(*) FROM {view}")  # type: ignore[arg-type]
-        maker = threading.Thread(target=work)
         maker.start()
         try:
             _until_it_waits(others)
