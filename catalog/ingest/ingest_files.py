@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,24 +16,25 @@ from msacat.catalog.ingest.bind_columns import bind_columns
 from msacat.catalog.ingest.clean_values import Cleaner
 from msacat.catalog.ingest.ingest_ledger import (
     UNREADABLE,
-    LedgerEntry,
     close_entry,
     files_lock,
-    files_that_lack_rows,
     files_that_skipped,
-    find_by_content,
-    find_by_path,
-    find_by_stored_bytes,
     open_entry,
     remove_files,
     reopen_entry,
-    set_content,
+    set_checksums,
     stale_names,
 )
 from msacat.catalog.ingest.ingest_report import FileReport, IngestReport, file_report
+from msacat.catalog.ingest.known_files import (
+    KnownContent,
+    checksums_of_known,
+    known_file,
+    refuse_known_content,
+)
 from msacat.catalog.ingest.merge_repeats import merge_staged, staging_table
 from msacat.catalog.ingest.plan_ingest import IngestPlan, plan_ingest
-from msacat.catalog.read.checksums import file_checksums, stored_checksum
+from msacat.catalog.read.checksums import file_checksums, mark_of_start, stored_checksum_beside
 from msacat.catalog.read.input_file import require_utf8_name
 from msacat.catalog.read.read_survey_file import SurveyFile, open_survey_file
 from msacat.catalog.server.advisory_lock import advisory_lock
@@ -183,14 +185,13 @@ def _refused(path: Path, error: psycopg.Error) -> InputRejected:
 
 def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
     spec = plan.spec
-    tell("checksum")
+    mark, gzipped = mark_of_start(path)
     started, before = datetime.now(UTC), path.stat()
-    raw, n_bytes, gzipped = stored_checksum(path)
     # Two ingests of one file: the second waits, then finds it there. Different files go in parallel.
-    with advisory_lock(conn, f"ingest of {spec.name} {raw[:16]}", wait=True, tell=tell):
+    with advisory_lock(conn, f"ingest of {spec.name} {mark[:16]}", wait=True, tell=tell):
         fault_point("ingest.locked")
-        content = _content_of_known(conn, plan, path, raw) if gzipped else raw
-        known, old = (None, None) if content is None else _known(conn, plan, path, content)
+        raw, content = checksums_of_known(conn, spec.name, path, before.st_size, gzipped, tell)
+        known, old = (None, None) if content is None else known_file(conn, plan, path, content)
         if known is not None and old is None:
             return known
         lacking = old if old is not None and old.content_sha256 == content else None
@@ -208,8 +209,11 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                     known.incomplete = incomplete
                     known.stale_models, known.stale_runs = stale
                     return known
-                with _open(plan, path, checksum=content is None) as source:
-                    checksums = (raw, content or raw, n_bytes)
+                with (
+                    _open(plan, path, checksum=content is None and gzipped) as source,
+                    nullcontext(str) if raw else stored_checksum_beside(path) as stored_sum,
+                ):
+                    checksums = (raw or mark, content or mark, before.st_size)
                     if lacking is not None:
                         file_id = reopen_entry(conn, spec, lacking)
                     else:
@@ -217,7 +221,11 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                     fault_point("ingest.ledger_row")
                     cleaner = _load(conn, plan, path, source, file_id, created, tell)
                     if content is None:
-                        _refuse_known_content(conn, plan, path, source, file_id)
+                        tell("checksum")
+                        raw = raw or stored_sum()
+                        content = source.content_sha256 or (file_checksums(path)[1] if gzipped else raw)
+                        refuse_known_content(conn, spec.name, content)
+                        set_checksums(conn, file_id, raw, content)
                 fault_point("ingest.copied")
                 after = path.stat()
                 if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -227,17 +235,17 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
                         next_step="repeat the command when the file is complete",
                     )
                 if created:
-                    # After the commit it would leave a mark in every page, and the table be written once more.
+                    # With the rows: whoever first sees the table is not without a plan for it.
                     _make_statistics(conn, plan)
                     # Last, since readers of the view wait from here on.
                     between_readers(conn, lambda: refresh_star_view(conn, registered_specs(conn)))
                 first = lacking.committed if lacking else None
                 close_entry(conn, file_id, cleaner.counts, cleaner.binding.unused, first)
                 fault_point("ingest.before_commit")
-        except _KnownContent as same:
+        except KnownContent as same:
             return FileReport(spec.name, str(path), "already there", file_id=same.file_id)
         except InputRejected:
-            if content is None:
+            if content is None and gzipped:
                 file_checksums(path)  # a damaged gzip stream is refused as such, not for the garbage it gave
             raise
         fault_point("ingest.committed")
@@ -248,71 +256,10 @@ def _ingest_once(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[
     return report
 
 
-class _KnownContent(Exception):
-    """The content, hashed while it was loaded, is in the store under another packing: the load is undone."""
-
-    def __init__(self, file_id: int) -> None:
-        super().__init__(file_id)
-        self.file_id = file_id
-
-
-def _content_of_known(conn: Connection, plan: IngestPlan, path: Path, raw: str) -> str | None:
-    """sha256 of a gzipped file's content where it decides what is done with the file; leaves no transaction open.
-
-    None for bytes and a path never seen: then the content is hashed while its rows are read, which spares a
-    second decompression. Not where a file lacks rows: this may be it, packed otherwise.
-    """
-    same = find_by_stored_bytes(conn, plan.spec.name, raw)
-    hash_first = find_by_path(conn, plan.spec.name, str(path)) or files_that_lack_rows(conn, plan.spec.name)
-    conn.commit()
-    if same is not None:
-        return same.content_sha256
-    return file_checksums(path)[1] if hash_first else None
-
-
-def _refuse_known_content(
-    conn: Connection, plan: IngestPlan, path: Path, source: SurveyFile, file_id: int
-) -> None:
-    """Write the content's checksum into the ledger row; _KnownContent if another file has it."""
-    content = source.content_sha256 or file_checksums(path)[1]
-    same = find_by_content(conn, plan.spec.name, content)
-    if same is not None:
-        raise _KnownContent(same.file_id)
-    set_content(conn, file_id, content)
-
-
 def _open(plan: IngestPlan, path: Path, checksum: bool = False) -> SurveyFile:
     return open_survey_file(
         path, file_columns=plan.spec.file_columns, max_bad_rows=plan.max_bad_rows, checksum=checksum
     )
-
-
-def _known(
-    conn: Connection, plan: IngestPlan, path: Path, content: str
-) -> tuple[FileReport | None, LedgerEntry | None]:
-    """(report or None, the file whose rows go or None). A report: nothing is to be read, since the bytes are in.
-
-    A file whose rows go has the same path, or the same content and lacks rows. Leaves no transaction open.
-    """
-    same = find_by_content(conn, plan.spec.name, content)
-    old = find_by_path(conn, plan.spec.name, str(path))
-    conn.commit()
-    if same is not None and same.lacks_rows:
-        return None, same
-    if same is not None:
-        # in under another name: what this one's name stands for goes all the same
-        gone = old if plan.replace and old is not None and old.file_id != same.file_id else None
-        outcome = "already there" if gone is None else "replaced"
-        return FileReport(plan.spec.name, str(path), outcome, file_id=same.file_id), gone
-    if old is not None and not plan.replace:
-        raise InputRejected(
-            f"a file of this name was ingested on {old.committed:%Y-%m-%d}, with other contents",
-            file=str(path),
-            expected=f"sha256 {old.content_sha256[:16]}… (file {old.file_id}, {old.rows_kept} rows)",
-            found=f"sha256 {content[:16]}…",
-            next_step="`--replace` removes the old rows and stores these instead",
-        )
-    return None, old
 
 
 def _load(
@@ -337,7 +284,7 @@ def _load(
             target = sql.Identifier("survey", spec.name)
             direct = columns if spec.id.unique else [*columns, "file_row"]
             indexes = drop_indexes(conn, target) if created else []
-            copy_batches(conn, target, direct, _cleaned(source, cleaner, file_id, tell))
+            copy_batches(conn, target, direct, _cleaned(source, cleaner, file_id, tell), frozen=created)
             for statement in indexes:
                 conn.execute(statement)
     except psycopg.errors.UniqueViolation:
@@ -369,7 +316,7 @@ def _rows_a_batch(cleaner: Cleaner) -> int:
 def _rehearse(conn: Connection, plan: IngestPlan, path: Path, tell: Callable[[str], None]) -> FileReport:
     tell("checksum")
     content = file_checksums(path)[1]
-    known, old = _known(conn, plan, path, content)
+    known, old = known_file(conn, plan, path, content)
     if known is not None:
         known.outcome = "already there" if old is None else "would be replaced"
         return known

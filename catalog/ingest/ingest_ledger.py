@@ -58,6 +58,16 @@ def find_by_path(conn: Connection, survey: str, path: str) -> LedgerEntry | None
     return _entry(conn, "path = %s", survey, path)
 
 
+def may_hold_bytes(conn: Connection, survey: str, n_bytes: int) -> bool:
+    """Whether a file of the survey is as long as this one, or of unknown length: no other can be the same bytes."""
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM msacat.files WHERE survey = %s AND coalesce(bytes, %s) = %s)",
+        [survey, n_bytes, n_bytes],
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
 def ingested_paths(conn: Connection) -> list[str]:
     """Where every file of the store lay."""
     return [path for (path,) in conn.execute("SELECT path FROM msacat.files")]
@@ -112,9 +122,12 @@ def reopen_entry(conn: Connection, spec: SurveySpec, entry: LedgerEntry) -> int:
     return entry.file_id
 
 
-def set_content(conn: Connection, file_id: int, content_sha256: str) -> None:
-    """The checksum of a file whose content was hashed while its rows were read."""
-    conn.execute("UPDATE msacat.files SET content_sha256 = %s WHERE file_id = %s", [content_sha256, file_id])
+def set_checksums(conn: Connection, file_id: int, raw_sha256: str, content_sha256: str) -> None:
+    """The checksums of a file that was hashed while its rows were read."""
+    conn.execute(
+        "UPDATE msacat.files SET raw_sha256 = %s, content_sha256 = %s WHERE file_id = %s",
+        [raw_sha256, content_sha256, file_id],
+    )
 
 
 def close_entry(

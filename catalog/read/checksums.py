@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from msacat.catalog.read.decompress import GZIP_MAGIC, content_chunks, raw_chunks, read_ahead
@@ -33,11 +36,31 @@ def file_checksums(path: Path) -> tuple[str, str, int]:
     return raw.hexdigest(), (content if gzipped else raw).hexdigest(), size
 
 
-def stored_checksum(path: Path) -> tuple[str, int, bool]:
-    """(sha256 of the stored bytes, their number, are they gzipped?): a fraction of the work of file_checksums()."""
-    digest, size, gzipped = hashlib.sha256(), 0, False
+def stored_checksum(path: Path, abandoned: threading.Event | None = None) -> str:
+    """sha256 of the stored bytes: a fraction of the work of file_checksums(). `abandoned` ends it early, with no sum."""
+    digest = hashlib.sha256()
     for chunk in raw_chunks(path):
-        gzipped = gzipped or (size == 0 and chunk[:2] == GZIP_MAGIC)
-        size += len(chunk)
+        if abandoned is not None and abandoned.is_set():
+            return ""
         digest.update(chunk)
-    return digest.hexdigest(), size, gzipped
+    return digest.hexdigest()
+
+
+@contextmanager
+def stored_checksum_beside(path: Path) -> Iterator[Callable[[], str]]:
+    """stored_checksum() in a thread while the block reads the file for its own ends; call what it gives to wait for it."""
+    abandoned = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="msacat-checksum") as pool:
+        hashing = pool.submit(stored_checksum, path, abandoned)
+        try:
+            yield hashing.result
+        finally:
+            abandoned.set()
+
+
+def mark_of_start(path: Path) -> tuple[str, bool]:
+    """(what tells a file from others before it is read: sha256 of its size and first chunk; is it gzipped?)."""
+    with closing(raw_chunks(path)) as chunks:
+        first = next(chunks, b"")
+    digest = hashlib.sha256(path.stat().st_size.to_bytes(8, "little") + first)
+    return digest.hexdigest(), first[:2] == GZIP_MAGIC

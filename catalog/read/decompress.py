@@ -16,14 +16,15 @@ from msacat.catalog.errors import InputRejected
 from msacat.catalog.read.input_file import require_regular_file
 
 GZIP_MAGIC = b"\x1f\x8b"
-#: bytes; what stays in the cache is inflated fastest. Also the most one step may produce, whatever the ratio.
-CHUNK = 1 << 19
+#: bytes; the most one step may produce, whatever the ratio. Inflating less at a time would keep the piece in the cache,
+#: but after each the thread must wait for the interpreter, which others hold for longer than the piece takes.
+CHUNK = 1 << 21
 DOWNLOAD_AGAIN = "compare its checksum with the publisher's list, download it again"
 
 T = TypeVar("T")
 
 
-def raw_chunks(path: Path) -> Iterator[bytes]:
+def raw_chunks(path: Path) -> Generator[bytes]:
     """The file's stored bytes. Raises InputRejected if it is no regular file or cannot be opened."""
     require_regular_file(path)
     try:

@@ -28,15 +28,23 @@ def write_pieces(copy: Copy, data: bytes | memoryview) -> None:
 
 
 def copy_batches(
-    conn: Connection, table: sql.Composable, columns: Sequence[str], batches: Iterable[pa.RecordBatch]
+    conn: Connection,
+    table: sql.Composable,
+    columns: Sequence[str],
+    batches: Iterable[pa.RecordBatch],
+    frozen: bool = False,
 ) -> int:
     """COPY the named columns of every batch into `table`; returns the rows the server counted.
 
     `batches` are drawn in another thread, which must not use `conn`. Binary COPY never casts: they must have the
-    table's exact types. Raises InputRejected if the server counted other rows than were sent.
+    table's exact types. `frozen` rows are never written again to mark them as committed; for a table that nobody else
+    sees yet: it is emptied first. Raises InputRejected if the server counted other rows than were sent.
     """
-    command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        table, sql.SQL(", ").join(map(sql.Identifier, columns))
+    if frozen:
+        # The server wants the table made or emptied since the last savepoint.
+        conn.execute(sql.SQL("TRUNCATE {}").format(table))
+    command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY{})").format(
+        table, sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(", FREEZE" if frozen else "")
     )
     sent = 0
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from msacat.catalog.errors import InputRejected
-from msacat.catalog.read.checksums import file_checksums
+from msacat.catalog.read.checksums import mark_of_start
 from msacat.catalog.server.advisory_lock import advisory_lock
 from msacat.catalog.server.connect import connect
 from msacat.catalog.server.free_space import free_bytes, require_space
@@ -127,7 +127,7 @@ def test_adopt(msacat, store):
 @pytest.mark.crash
 def test_ctrl_c_ends_after_the_current_file_with_exit_code_5(store, write_csv, gaia_rows):
     paths = [write_csv(f"{i}.csv", gaia_rows(100, start=1000 * i)) for i in range(1, 5)]
-    third = f"ingest of gaia_source {file_checksums(paths[2])[1][:16]}"
+    third = f"ingest of gaia_source {mark_of_start(paths[2])[0][:16]}"
     with connect(store, autocommit=True) as conn:
         with advisory_lock(conn, third):  # so that it cannot be done before the signal comes
             pid = os.fork()

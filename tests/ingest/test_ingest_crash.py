@@ -167,13 +167,13 @@ def test_two_ingests_of_the_same_files_at_once(store, files, digest, undisturbed
 
 @pytest.mark.crash
 def test_the_second_ingest_of_a_file_waits_and_says_for_whom(store, gaia_rows, write_csv):
-    from msacat.catalog.read.checksums import file_checksums
+    from msacat.catalog.read.checksums import mark_of_start
     from msacat.catalog.server.connect import advisory_lock
 
     path = write_csv("a.csv", gaia_rows(10))
     with (
         connect(store) as holder,
-        advisory_lock(holder, f"ingest of gaia_source {file_checksums(path)[1][:16]}"),
+        advisory_lock(holder, f"ingest of gaia_source {mark_of_start(path)[0][:16]}"),
     ):
         child = Child(store, path)
         assert "held by" in next(line for line in child.lines if "Waiting" in line)

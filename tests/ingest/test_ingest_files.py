@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 from unittest.mock import patch
@@ -56,6 +57,41 @@ def test_same_bytes_are_stored_once_whatever_the_name_or_packing(
     assert {f.outcome for f in report.files} == {"already there"}
     assert digest(conn, "gaia_source") == before
     assert conn.execute("SELECT count(*) FROM msacat.files").fetchone() == (1,)
+
+
+def test_the_unpacked_twin_of_a_packed_file_is_known_once_it_is_read(
+    ingest, digest, conn, gaia_rows, write_csv, tmp_path
+):
+    path = write_csv("part.csv", gaia_rows(20))
+    packed = tmp_path / "part.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    ingest("gaia_source", packed)
+    sums = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in (packed, path))
+    entries = conn.execute("SELECT raw_sha256, content_sha256 FROM msacat.files").fetchall()
+    assert entries == [sums]
+    before = digest(conn, "gaia_source")
+    assert [f.outcome for f in ingest("gaia_source", path).files] == ["already there"]
+    assert digest(conn, "gaia_source") == before
+    assert conn.execute("SELECT raw_sha256, content_sha256 FROM msacat.files").fetchall() == [sums]
+
+
+def test_files_of_one_length_are_told_apart(ingest, conn, gaia_rows, write_csv):
+    paths = [write_csv(f"{i}.csv", gaia_rows(20, start=1000 * i)) for i in (1, 2)]
+    longest = max(path.stat().st_size for path in paths)
+    for path in paths:
+        path.write_text(path.read_text() + "\n" * (longest - path.stat().st_size))
+    assert paths[0].stat().st_size == paths[1].stat().st_size
+    assert [f.outcome for f in ingest("gaia_source", *paths).files] == ["ingested"] * 2
+    assert conn.execute("SELECT count(*) FROM survey.gaia_source").fetchone() == (40,)
+
+
+def test_the_rows_that_make_a_table_are_never_written_again(conn, ingest, gaia_rows, write_csv):
+    """Known to be committed and visible to all from the start: neither the first reader nor vacuum marks them."""
+    ingest("gaia_source", write_csv("a.csv", gaia_rows(200)))
+    visible, pages = conn.execute(
+        "SELECT relallvisible, relpages FROM pg_class WHERE oid = 'survey.gaia_source'::regclass"
+    ).fetchone()
+    assert visible == pages > 1
 
 
 def test_the_planner_knows_the_table_after_every_run(conn, ingest, gaia_rows, write_csv):

@@ -7,12 +7,18 @@ import hashlib
 import os
 import signal
 import tempfile
+import threading
 
 import pytest
 
 from msacat.catalog.errors import InputRejected
 from msacat.catalog.read import decompress
-from msacat.catalog.read.checksums import file_checksums, stored_checksum
+from msacat.catalog.read.checksums import (
+    file_checksums,
+    mark_of_start,
+    stored_checksum,
+    stored_checksum_beside,
+)
 
 
 def test_plain_and_gzipped(tmp_path):
@@ -26,7 +32,33 @@ def test_plain_and_gzipped(tmp_path):
     for path in (packed, tighter):
         raw = hashlib.sha256(path.read_bytes()).hexdigest()
         assert file_checksums(path) == (raw, digest, path.stat().st_size)
-        assert stored_checksum(path) == (raw, path.stat().st_size, True)
+        assert stored_checksum(path) == raw
+        with stored_checksum_beside(path) as stored_sum:
+            assert stored_sum() == raw
+
+
+def test_a_sum_that_nobody_waits_for_ends_early(tmp_path, monkeypatch):
+    path = tmp_path / "large"
+    path.write_bytes(bytes(3 * decompress.CHUNK))
+    abandoned = threading.Event()
+    abandoned.set()
+    assert stored_checksum(path, abandoned) == ""
+    with pytest.raises(ZeroDivisionError), stored_checksum_beside(path):
+        raise ZeroDivisionError
+    with (
+        stored_checksum_beside(tmp_path / "absent") as stored_sum,
+        pytest.raises(InputRejected, match="cannot be read"),
+    ):
+        stored_sum()
+
+
+def test_the_mark_of_a_file_tells_size_and_start(tmp_path):
+    paths = [tmp_path / name for name in ("a", "same", "longer", "other", "packed")]
+    for path, content in zip(paths, (b"a1", b"a1", b"a10", b"b1", gzip.compress(b"a1")), strict=True):
+        path.write_bytes(content)
+    marks = [mark_of_start(path) for path in paths]
+    assert marks[0] == marks[1] and len(set(marks)) == 4
+    assert [gzipped for _, gzipped in marks] == [False] * 4 + [True]
 
 
 def test_empty_and_damaged(tmp_path):
